@@ -1,0 +1,42 @@
+import { withDeadline } from './deadline.js';
+import type { Logger } from './logger.js';
+
+interface Release {
+  readonly what: string;
+  readonly deadlineMs: number;
+  readonly run: () => void | Promise<void>;
+}
+
+/**
+ * Releases what a process holds, newest first: whatever was created later may
+ * use what was created earlier, so it has to go before it.
+ *
+ * Each release has a deadline of its own; one that fails or hangs is logged and
+ * the others still run.
+ */
+export class Lifecycle {
+  readonly #releases: Release[] = [];
+  #closing: Promise<void> | undefined;
+
+  constructor(private readonly log: Logger) {}
+
+  onClose(what: string, run: () => void | Promise<void>, deadlineMs = 5_000): void {
+    this.#releases.push({ what, run, deadlineMs });
+  }
+
+  /** Runs every release once, however often it is called. Never rejects. */
+  close(): Promise<void> {
+    this.#closing ??= this.#releaseAll();
+    return this.#closing;
+  }
+
+  async #releaseAll(): Promise<void> {
+    for (const release of this.#releases.reverse()) {
+      try {
+        await withDeadline(`closing ${release.what}`, release.deadlineMs, Promise.resolve(release.run()));
+      } catch (err) {
+        this.log.error({ err, what: release.what }, 'close_failed');
+      }
+    }
+  }
+}

@@ -1,0 +1,25 @@
+/** Sizes and counts that several processes must agree on. Bytes unless the name says otherwise. */
+
+/** Largest event of a synchronous invocation. */
+export const PAYLOAD_BYTES_MAX = 6 * 1024 * 1024;
+
+/** Largest response of a function; AWS's own figure, which its clients know. */
+export const RESPONSE_BYTES_MAX = 6_291_556;
+
+/** Bodies up to this size travel inside Invoke and ResponseEnd, larger ones on the Transfer stream. */
+export const INLINE_BODY_BYTES_MAX = 32 * 1024;
+
+/** One PayloadChunk, ResponseChunk or ArtifactChunk. */
+export const CHUNK_BYTES_MAX = 64 * 1024;
+
+export const ARCHIVE_BYTES_MAX = 50 * 1024 * 1024;
+export const UNPACKED_BYTES_MAX = 250 * 1024 * 1024;
+export const ARCHIVE_ENTRIES_MAX = 20_000;
+
+/** All keys and values of a function's environment together. */
+export const ENVIRONMENT_BYTES_MAX = 4 * 1024;
+
+export const FUNCTION_NAME = /^[A-Za-z0-9_-]{1,64}$/;
+
+/** Function names that the gateway can serve by Host: DNS labels without `--`, which separates an alias. */
+export const HOST_LABEL = /^(?!.*--)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;

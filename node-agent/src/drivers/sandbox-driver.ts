@@ -1,0 +1,70 @@
+import type { RuntimeName } from '@lambda-fleet/common/runtime-names';
+
+/**
+ * Makes and destroys sandboxes. Shipped implementations: `docker` (one container
+ * each) and `process` (one child process each, no isolation, development only).
+ * `sandbox-driver.contract.test.ts` runs one suite against both.
+ *
+ * Contract, for every implementation:
+ * - A sandbox starts with a runtime booting and no user code. The runtime finds
+ *   the socket of {@link SandboxSpec.channelDir} and connects by itself.
+ * - `start` resolves once the sandbox exists and its runtime was told to boot; it
+ *   does not wait for the connection. When it rejects, nothing is left behind.
+ * - `stop` leaves nothing behind: no process, container, mount or cgroup. It may be called at any
+ *   time, more than once, and after the sandbox ended by itself. It rejects only
+ *   when the sandbox could not be killed within its deadline; the caller then quarantines it.
+ * - `exited` resolves exactly once, however the sandbox ended, and never rejects.
+ * - Every call to an engine has a deadline.
+ */
+export interface SandboxDriver {
+  readonly name: 'docker' | 'process';
+  /** Isolation kinds the sandboxes of this driver have, as reported in `Hello`. */
+  readonly isolation: readonly string[];
+  /** Runtimes that can be started here. Digest identifies the image, or the interpreter's version. */
+  runtimes(): Promise<readonly { readonly name: RuntimeName; readonly digest: string }[]>;
+  /** Where the code of a sandbox stands as its runtime sees it, given where it stands on the host. */
+  taskRootInside(taskDirHost: string): string;
+  start(spec: SandboxSpec): Promise<SandboxInstance>;
+  /** Removes every sandbox that an earlier agent of this node left behind. Returns how many there were. */
+  removeLeftovers(): Promise<number>;
+}
+
+export interface SandboxSpec {
+  /** Unique over the node's life; also the container's name suffix. */
+  readonly id: string;
+  readonly runtime: RuntimeName;
+  /** Hard limit; memory and swap together. */
+  readonly memoryMb: number;
+  readonly cpus: number;
+  /** Host directory with the user's code; read-only inside. Filled after `start`, before INIT. */
+  readonly taskDir: string;
+  /** Host directory that holds the socket `agent.sock`; read-only inside. */
+  readonly channelDir: string;
+  readonly nonce: string;
+}
+
+export interface SandboxInstance {
+  readonly exited: Promise<SandboxExit>;
+  /**
+   * Bytes that the sandbox wrote to file descriptors 1 and 2 past the runtime's own logging.
+   * At most one listener; bytes before it is set are dropped.
+   */
+  onOutput(listener: (stream: 'stdout' | 'stderr', bytes: Buffer) => void): void;
+  /** Processor time so far and peak memory since {@link resetPeak}; undefined where it cannot be measured. */
+  usage(): SandboxUsage | undefined;
+  resetPeak(): void;
+  stop(): Promise<void>;
+}
+
+export interface SandboxUsage {
+  readonly cpuUs: number;
+  readonly memoryPeakBytes: number;
+}
+
+export interface SandboxExit {
+  /** Exit status of the runtime's process, or undefined when a signal ended it or it is not known. */
+  readonly code: number | undefined;
+  readonly signal: string | undefined;
+  /** The kernel, the driver or the runtime's own heap limit ended it for using more memory than allowed. */
+  readonly outOfMemory: boolean;
+}
