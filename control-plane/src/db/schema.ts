@@ -1,0 +1,229 @@
+import { sql } from 'drizzle-orm';
+import {
+  bigint,
+  boolean,
+  customType,
+  doublePrecision,
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  primaryKey,
+  smallint,
+  text,
+  timestamp,
+  uniqueIndex,
+  uuid,
+} from 'drizzle-orm/pg-core';
+
+/**
+ * Every durable fact of the fleet. Each table carries `project_id`, so that no
+ * query can be written that forgets whose row it reads.
+ *
+ * Ids of rows that are made in bulk are UUIDs of version 7: they sort by time,
+ * so inserts stay at the right edge of the index.
+ */
+
+const bytea = customType<{ data: Buffer; driverData: Buffer }>({ dataType: () => 'bytea' });
+const now = sql`now()`;
+const at = (name: string) => timestamp(name, { withTimezone: true, mode: 'date' });
+
+export const projects = pgTable('projects', {
+  /** `default` exists from the first migration. */
+  projectId: text('project_id').primaryKey(),
+  createdAt: at('created_at').notNull().default(now),
+});
+
+const projectId = () =>
+  text('project_id')
+    .notNull()
+    .references(() => projects.projectId);
+
+export const apiKeys = pgTable(
+  'api_keys',
+  {
+    id: uuid('id').primaryKey(),
+    projectId: projectId(),
+    name: text('name').notNull(),
+    /** First characters of the key, public: they find the row. */
+    prefix: text('prefix').notNull(),
+    /** HMAC-SHA-256 of the whole key under the server's pepper. The key itself is stored nowhere. */
+    hash: bytea('hash').notNull(),
+    createdAt: at('created_at').notNull().default(now),
+    revokedAt: at('revoked_at'),
+  },
+  (t) => [uniqueIndex('api_keys_prefix').on(t.prefix)],
+);
+
+/** Values that all replicas of one control plane share, such as the pepper of API keys. */
+export const settings = pgTable(
+  'settings',
+  {
+    projectId: projectId(),
+    name: text('name').notNull(),
+    value: bytea('value').notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.projectId, t.name] })],
+);
+
+/** Content-addressed code archives, as uploaded. */
+export const artifacts = pgTable(
+  'artifacts',
+  {
+    projectId: projectId(),
+    sha256: text('sha256').notNull(),
+    bytes: bigint('bytes', { mode: 'number' }).notNull(),
+    createdAt: at('created_at').notNull().default(now),
+  },
+  (t) => [primaryKey({ columns: [t.projectId, t.sha256] })],
+);
+
+export const artifactChunks = pgTable(
+  'artifact_chunks',
+  {
+    projectId: projectId(),
+    sha256: text('sha256').notNull(),
+    sequence: integer('sequence').notNull(),
+    data: bytea('data').notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.projectId, t.sha256, t.sequence] })],
+);
+
+export const functions = pgTable(
+  'functions',
+  {
+    id: uuid('id').primaryKey(),
+    projectId: projectId(),
+    name: text('name').notNull(),
+    /** What `POST /api/execute/:route` finds it by; its name unless set. */
+    route: text('route').notNull(),
+    /** Whether the gateway asks for a key: `key` or `public`. */
+    httpAuth: text('http_auth', { enum: ['key', 'public'] }).notNull(),
+    /** The newest version, which `$LATEST` names. */
+    latestVersionId: uuid('latest_version_id').notNull(),
+    createdAt: at('created_at').notNull().default(now),
+    updatedAt: at('updated_at').notNull().default(now),
+  },
+  (t) => [
+    uniqueIndex('functions_project_name').on(t.projectId, t.name),
+    uniqueIndex('functions_project_route').on(t.projectId, t.route),
+  ],
+);
+
+/** Immutable: a change of code or configuration makes the next number. */
+export const versions = pgTable(
+  'versions',
+  {
+    id: uuid('id').primaryKey(),
+    projectId: projectId(),
+    functionId: uuid('function_id')
+      .notNull()
+      .references(() => functions.id, { onDelete: 'cascade' }),
+    number: integer('number').notNull(),
+    runtime: text('runtime').notNull(),
+    handler: text('handler').notNull(),
+    memoryMb: integer('memory_mb').notNull(),
+    cpus: doublePrecision('cpus').notNull(),
+    timeoutMs: integer('timeout_ms').notNull(),
+    initTimeoutMs: integer('init_timeout_ms').notNull(),
+    keepAliveMs: integer('keep_alive_ms').notNull(),
+    environment: jsonb('environment').$type<Record<string, string>>().notNull(),
+    artifactSha256: text('artifact_sha256').notNull(),
+    artifactBytes: bigint('artifact_bytes', { mode: 'number' }).notNull(),
+    createdAt: at('created_at').notNull().default(now),
+  },
+  (t) => [uniqueIndex('versions_function_number').on(t.functionId, t.number)],
+);
+
+/**
+ * One row per finished invocation, written behind in batches. It outlives its
+ * function, so it holds the name and has no foreign key to it.
+ */
+export const executions = pgTable(
+  'executions',
+  {
+    /** The invocation's id, a UUID of version 7. */
+    id: uuid('id').primaryKey(),
+    projectId: projectId(),
+    functionId: uuid('function_id').notNull(),
+    functionName: text('function_name').notNull(),
+    versionId: uuid('version_id').notNull(),
+    versionNumber: integer('version_number').notNull(),
+    trigger: text('trigger').notNull(),
+    epoch: integer('epoch').notNull(),
+    outcome: text('outcome').notNull(),
+    statusCode: smallint('status_code'),
+    error: jsonb('error').$type<ExecutionError>(),
+    receipt: jsonb('receipt').$type<ExecutionReceipt>().notNull(),
+    nodeId: text('node_id'),
+    /** The event and the result, as text when they are UTF-8, up to 64 KiB; absent when longer. */
+    input: text('input'),
+    output: text('output'),
+    startedAt: at('started_at').notNull(),
+    finishedAt: at('finished_at').notNull(),
+  },
+  (t) => [
+    index('executions_project').on(t.projectId, t.id.desc()),
+    index('executions_function').on(t.projectId, t.functionName, t.id.desc()),
+  ],
+);
+
+export interface ExecutionError {
+  readonly errorType: string;
+  readonly errorMessage: string;
+  readonly trace?: readonly string[];
+}
+
+/** Durations are milliseconds with fractions. Phases that did not happen are absent. */
+export interface ExecutionReceipt {
+  readonly start?: 'warm' | 'blank' | 'cold';
+  readonly sandboxId?: string;
+  readonly resolveMs?: number;
+  readonly admitMs?: number;
+  readonly placeMs?: number;
+  readonly queueMs?: number;
+  readonly sandboxMs?: number;
+  readonly initMs?: number;
+  readonly runMs?: number;
+  readonly totalMs?: number;
+  readonly cpuMs?: number;
+  readonly memoryPeakBytes?: number;
+  readonly memoryMb?: number;
+  readonly fault?: 'function' | 'platform';
+}
+
+export const logLines = pgTable(
+  'log_lines',
+  {
+    /** Order of arrival: what a follower resumes after. */
+    id: bigint('id', { mode: 'number' }).primaryKey().generatedAlwaysAsIdentity(),
+    projectId: projectId(),
+    functionId: uuid('function_id').notNull(),
+    executionId: uuid('execution_id').notNull(),
+    versionId: uuid('version_id').notNull(),
+    sequence: integer('sequence').notNull(),
+    at: at('at').notNull(),
+    stream: text('stream', { enum: ['stdout', 'stderr', 'platform'] }).notNull(),
+    level: text('level').notNull(),
+    text: text('text').notNull(),
+  },
+  (t) => [
+    /** A batch that is sent again after a lost acknowledgement changes nothing. */
+    uniqueIndex('log_lines_once').on(t.executionId, t.sequence),
+    index('log_lines_function').on(t.projectId, t.functionId, t.id),
+  ],
+);
+
+export const nodes = pgTable('nodes', {
+  /** The subject of the node's certificate. */
+  id: text('id').primaryKey(),
+  projectId: projectId(),
+  eligible: boolean('eligible').notNull().default(true),
+  labels: jsonb('labels').$type<Record<string, string>>().notNull(),
+  isolation: jsonb('isolation').$type<string[]>().notNull(),
+  runtimes: jsonb('runtimes').$type<{ name: string; digest: string }[]>().notNull(),
+  architecture: text('architecture').notNull(),
+  agentVersion: text('agent_version').notNull(),
+  firstSeenAt: at('first_seen_at').notNull().default(now),
+  lastSeenAt: at('last_seen_at').notNull().default(now),
+});

@@ -1,0 +1,48 @@
+import type { FunctionError, HttpHead, InvokeKind } from '@lambda-fleet/proto';
+import type { ExecutionReceipt } from '../db/schema.js';
+import type { ResolvedVersion } from '../functions/resolved-version.js';
+
+/** What caused an invocation; kept with its execution. */
+export type Trigger = 'api' | 'http' | 'route' | 'test' | 'deploy';
+
+export type OutcomeName = 'success' | 'function_error' | 'timeout' | 'throttled' | 'not_started' | 'outcome_unknown';
+
+export interface InvocationRequest {
+  /** UUID of version 7; the request id that the runtime sees. */
+  readonly id: string;
+  readonly kind: InvokeKind;
+  readonly trigger: Trigger;
+  /** The event's bytes, at most PAYLOAD_BYTES_MAX. Never parsed on this path. */
+  readonly payload: Buffer;
+  readonly traceId: string;
+  /** JSON text, or empty. */
+  readonly clientContext: string;
+  /** Destroys the sandbox afterwards and never takes a used one. */
+  readonly singleUse: boolean;
+  /** `performance.now()` when the request arrived, for the total in the receipt. */
+  readonly arrivedAt: number;
+  /** How long RESOLVE took, milliseconds. */
+  readonly resolveMs: number;
+}
+
+/** How an invocation ended for its caller. Never an exception: every outcome is an answer. */
+export interface InvocationResult {
+  readonly id: string;
+  readonly outcome: OutcomeName;
+  readonly version: ResolvedVersion;
+  /** Present when an HTTP event succeeded. */
+  readonly http?: HttpHead;
+  /** The response's bytes; empty unless the outcome is success. */
+  readonly body: Buffer;
+  /** Present for function_error and timeout. */
+  readonly error?: FunctionError;
+  /** Present for throttled, not_started and outcome_unknown: why, for the caller. */
+  readonly reason?: string;
+  /** Seconds after which a caller may try again; with throttled and not_started. */
+  readonly retryAfterSeconds?: number;
+  readonly receipt: ExecutionReceipt;
+  readonly nodeId?: string;
+}
+
+/** ADMIT, PLACE, DISPATCH and RETURN of one invocation. */
+export type Invoke = (version: ResolvedVersion, request: InvocationRequest) => Promise<InvocationResult>;
