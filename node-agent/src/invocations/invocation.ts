@@ -12,11 +12,9 @@ export interface AgentInvocation {
 
 /**
  * Where the runner tells what became of invocations. For each one exactly one of
- * `refused` or `ended` is called, `accepted` before `ended` and never with
- * `refused`. All its log lines come before `ended`.
+ * `refused` or `ended` is called. All its log lines come before `ended`.
  */
 export interface InvocationSink {
-  accepted(invocation: AgentInvocation): void;
   /** Attests that no byte of the payload entered a sandbox. */
   refused(invocation: AgentInvocation, reason: RefusalReason, detail: string): void;
   log(line: LogLine): void;

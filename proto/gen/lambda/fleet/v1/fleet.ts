@@ -386,7 +386,6 @@ export interface AgentMessage {
   message:
     | { $case: "hello"; value: Hello }
     | { $case: "capacity"; value: Capacity }
-    | { $case: "accepted"; value: Accepted }
     | { $case: "refused"; value: Refused }
     | { $case: "responseChunk"; value: ResponseChunk }
     | { $case: "responseEnd"; value: ResponseEnd }
@@ -426,13 +425,7 @@ export interface Hello {
   /** isolation kinds this node can give: "runc", "none". */
   isolation: string[];
   architecture: string;
-  capacity:
-    | Capacity
-    | undefined;
-  /** running lists invocations that are still running here from an earlier session. */
-  running: InvocationRef[];
-  /** kept lists results that no replica has acknowledged; they follow as ResponseEnd. */
-  kept: InvocationRef[];
+  capacity: Capacity | undefined;
 }
 
 export interface Hello_LabelsEntry {
@@ -471,8 +464,6 @@ export interface Welcome {
   protocol: number;
   sessionId: string;
   heartbeatMs: number;
-  /** stop lists invocations of Hello.running whose result nobody waits for: kill them. */
-  stop: InvocationRef[];
 }
 
 /**
@@ -546,12 +537,6 @@ export interface LogAck {
 /** Forget: sandboxes of these versions are to be stopped once idle (the function is gone or replaced). */
 export interface Forget {
   versionIds: string[];
-}
-
-/** Accepted: the agent holds memory and a slot for the invocation. */
-export interface Accepted {
-  invocationId: string;
-  epoch: number;
 }
 
 /** Refused attests that no byte of the payload entered a sandbox. */
@@ -633,11 +618,15 @@ export interface ResponseEnd {
   receipt:
     | Receipt
     | undefined;
-  /** replayed: this result was already sent in an earlier session; it carries no body. */
+  /**
+   * replayed: sent again because an earlier session ended before it was acknowledged.
+   * Nobody waits for it; a body that was streamed is not repeated.
+   */
   replayed: boolean;
   functionName: string;
   versionNumber: number;
   kind: InvokeKind;
+  memoryMb: number;
 }
 
 export interface LogLine {
@@ -752,20 +741,17 @@ export const AgentMessage: MessageFns<AgentMessage> = {
       case "capacity":
         Capacity.encode(message.message.value, writer.uint32(18).fork()).join();
         break;
-      case "accepted":
-        Accepted.encode(message.message.value, writer.uint32(26).fork()).join();
-        break;
       case "refused":
-        Refused.encode(message.message.value, writer.uint32(34).fork()).join();
+        Refused.encode(message.message.value, writer.uint32(26).fork()).join();
         break;
       case "responseChunk":
-        ResponseChunk.encode(message.message.value, writer.uint32(42).fork()).join();
+        ResponseChunk.encode(message.message.value, writer.uint32(34).fork()).join();
         break;
       case "responseEnd":
-        ResponseEnd.encode(message.message.value, writer.uint32(50).fork()).join();
+        ResponseEnd.encode(message.message.value, writer.uint32(42).fork()).join();
         break;
       case "logBatch":
-        LogBatch.encode(message.message.value, writer.uint32(58).fork()).join();
+        LogBatch.encode(message.message.value, writer.uint32(50).fork()).join();
         break;
     }
     return writer;
@@ -805,7 +791,7 @@ export const AgentMessage: MessageFns<AgentMessage> = {
               break;
             }
 
-            message.message = { $case: "accepted", value: Accepted.decode(reader, reader.uint32()) };
+            message.message = { $case: "refused", value: Refused.decode(reader, reader.uint32()) };
             continue;
           }
           case 4: {
@@ -813,7 +799,7 @@ export const AgentMessage: MessageFns<AgentMessage> = {
               break;
             }
 
-            message.message = { $case: "refused", value: Refused.decode(reader, reader.uint32()) };
+            message.message = { $case: "responseChunk", value: ResponseChunk.decode(reader, reader.uint32()) };
             continue;
           }
           case 5: {
@@ -821,19 +807,11 @@ export const AgentMessage: MessageFns<AgentMessage> = {
               break;
             }
 
-            message.message = { $case: "responseChunk", value: ResponseChunk.decode(reader, reader.uint32()) };
+            message.message = { $case: "responseEnd", value: ResponseEnd.decode(reader, reader.uint32()) };
             continue;
           }
           case 6: {
             if (tag !== 50) {
-              break;
-            }
-
-            message.message = { $case: "responseEnd", value: ResponseEnd.decode(reader, reader.uint32()) };
-            continue;
-          }
-          case 7: {
-            if (tag !== 58) {
               break;
             }
 
@@ -858,8 +836,6 @@ export const AgentMessage: MessageFns<AgentMessage> = {
         ? { $case: "hello", value: Hello.fromJSON(object.hello) }
         : isSet(object.capacity)
         ? { $case: "capacity", value: Capacity.fromJSON(object.capacity) }
-        : isSet(object.accepted)
-        ? { $case: "accepted", value: Accepted.fromJSON(object.accepted) }
         : isSet(object.refused)
         ? { $case: "refused", value: Refused.fromJSON(object.refused) }
         : isSet(object.responseChunk)
@@ -884,8 +860,6 @@ export const AgentMessage: MessageFns<AgentMessage> = {
       obj.hello = Hello.toJSON(message.message.value);
     } else if (message.message?.$case === "capacity") {
       obj.capacity = Capacity.toJSON(message.message.value);
-    } else if (message.message?.$case === "accepted") {
-      obj.accepted = Accepted.toJSON(message.message.value);
     } else if (message.message?.$case === "refused") {
       obj.refused = Refused.toJSON(message.message.value);
     } else if (message.message?.$case === "responseChunk") {
@@ -913,12 +887,6 @@ export const AgentMessage: MessageFns<AgentMessage> = {
       case "capacity": {
         if (object.message?.value !== undefined && object.message?.value !== null) {
           message.message = { $case: "capacity", value: Capacity.fromPartial(object.message.value) };
-        }
-        break;
-      }
-      case "accepted": {
-        if (object.message?.value !== undefined && object.message?.value !== null) {
-          message.message = { $case: "accepted", value: Accepted.fromPartial(object.message.value) };
         }
         break;
       }
@@ -1245,8 +1213,6 @@ function createBaseHello(): Hello {
     isolation: [],
     architecture: "",
     capacity: undefined,
-    running: [],
-    kept: [],
   };
 }
 
@@ -1278,12 +1244,6 @@ export const Hello: MessageFns<Hello> = {
     }
     if (message.capacity !== undefined) {
       Capacity.encode(message.capacity, writer.uint32(74).fork()).join();
-    }
-    for (const v of message.running) {
-      InvocationRef.encode(v!, writer.uint32(82).fork()).join();
-    }
-    for (const v of message.kept) {
-      InvocationRef.encode(v!, writer.uint32(90).fork()).join();
     }
     return writer;
   },
@@ -1376,22 +1336,6 @@ export const Hello: MessageFns<Hello> = {
             message.capacity = Capacity.decode(reader, reader.uint32());
             continue;
           }
-          case 10: {
-            if (tag !== 82) {
-              break;
-            }
-
-            message.running.push(InvocationRef.decode(reader, reader.uint32()));
-            continue;
-          }
-          case 11: {
-            if (tag !== 90) {
-              break;
-            }
-
-            message.kept.push(InvocationRef.decode(reader, reader.uint32()));
-            continue;
-          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1448,10 +1392,6 @@ export const Hello: MessageFns<Hello> = {
         : [],
       architecture: isSet(object.architecture) ? globalThis.String(object.architecture) : "",
       capacity: isSet(object.capacity) ? Capacity.fromJSON(object.capacity) : undefined,
-      running: globalThis.Array.isArray(object?.running)
-        ? object.running.map((e: any) => InvocationRef.fromJSON(e))
-        : [],
-      kept: globalThis.Array.isArray(object?.kept) ? object.kept.map((e: any) => InvocationRef.fromJSON(e)) : [],
     };
   },
 
@@ -1490,12 +1430,6 @@ export const Hello: MessageFns<Hello> = {
     if (message.capacity !== undefined) {
       obj.capacity = Capacity.toJSON(message.capacity);
     }
-    if (message.running?.length) {
-      obj.running = message.running.map((e) => InvocationRef.toJSON(e));
-    }
-    if (message.kept?.length) {
-      obj.kept = message.kept.map((e) => InvocationRef.toJSON(e));
-    }
     return obj;
   },
 
@@ -1523,8 +1457,6 @@ export const Hello: MessageFns<Hello> = {
     message.capacity = (object.capacity !== undefined && object.capacity !== null)
       ? Capacity.fromPartial(object.capacity)
       : undefined;
-    message.running = object.running?.map((e) => InvocationRef.fromPartial(e)) || [];
-    message.kept = object.kept?.map((e) => InvocationRef.fromPartial(e)) || [];
     return message;
   },
 };
@@ -2045,7 +1977,7 @@ export const VersionSandboxes: MessageFns<VersionSandboxes> = {
 };
 
 function createBaseWelcome(): Welcome {
-  return { protocol: 0, sessionId: "", heartbeatMs: 0, stop: [] };
+  return { protocol: 0, sessionId: "", heartbeatMs: 0 };
 }
 
 export const Welcome: MessageFns<Welcome> = {
@@ -2058,9 +1990,6 @@ export const Welcome: MessageFns<Welcome> = {
     }
     if (message.heartbeatMs !== 0) {
       writer.uint32(24).uint32(message.heartbeatMs);
-    }
-    for (const v of message.stop) {
-      InvocationRef.encode(v!, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -2102,14 +2031,6 @@ export const Welcome: MessageFns<Welcome> = {
             message.heartbeatMs = reader.uint32();
             continue;
           }
-          case 4: {
-            if (tag !== 34) {
-              break;
-            }
-
-            message.stop.push(InvocationRef.decode(reader, reader.uint32()));
-            continue;
-          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2135,7 +2056,6 @@ export const Welcome: MessageFns<Welcome> = {
         : isSet(object.heartbeat_ms)
         ? globalThis.Number(object.heartbeat_ms)
         : 0,
-      stop: globalThis.Array.isArray(object?.stop) ? object.stop.map((e: any) => InvocationRef.fromJSON(e)) : [],
     };
   },
 
@@ -2150,9 +2070,6 @@ export const Welcome: MessageFns<Welcome> = {
     if (message.heartbeatMs !== 0) {
       obj.heartbeatMs = Math.round(message.heartbeatMs);
     }
-    if (message.stop?.length) {
-      obj.stop = message.stop.map((e) => InvocationRef.toJSON(e));
-    }
     return obj;
   },
 
@@ -2164,7 +2081,6 @@ export const Welcome: MessageFns<Welcome> = {
     message.protocol = object.protocol ?? 0;
     message.sessionId = object.sessionId ?? "";
     message.heartbeatMs = object.heartbeatMs ?? 0;
-    message.stop = object.stop?.map((e) => InvocationRef.fromPartial(e)) || [];
     return message;
   },
 };
@@ -3347,95 +3263,6 @@ export const Forget: MessageFns<Forget> = {
   },
 };
 
-function createBaseAccepted(): Accepted {
-  return { invocationId: "", epoch: 0 };
-}
-
-export const Accepted: MessageFns<Accepted> = {
-  encode(message: Accepted, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.invocationId !== "") {
-      writer.uint32(10).string(message.invocationId);
-    }
-    if (message.epoch !== 0) {
-      writer.uint32(16).uint32(message.epoch);
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): Accepted {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseAccepted();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.invocationId = reader.string();
-            continue;
-          }
-          case 2: {
-            if (tag !== 16) {
-              break;
-            }
-
-            message.epoch = reader.uint32();
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  fromJSON(object: any): Accepted {
-    return {
-      invocationId: isSet(object.invocationId)
-        ? globalThis.String(object.invocationId)
-        : isSet(object.invocation_id)
-        ? globalThis.String(object.invocation_id)
-        : "",
-      epoch: isSet(object.epoch) ? globalThis.Number(object.epoch) : 0,
-    };
-  },
-
-  toJSON(message: Accepted): unknown {
-    const obj: any = {};
-    if (message.invocationId !== "") {
-      obj.invocationId = message.invocationId;
-    }
-    if (message.epoch !== 0) {
-      obj.epoch = Math.round(message.epoch);
-    }
-    return obj;
-  },
-
-  create(base?: DeepPartial<Accepted>): Accepted {
-    return Accepted.fromPartial(base ?? {});
-  },
-  fromPartial(object: DeepPartial<Accepted>): Accepted {
-    const message = createBaseAccepted();
-    message.invocationId = object.invocationId ?? "";
-    message.epoch = object.epoch ?? 0;
-    return message;
-  },
-};
-
 function createBaseRefused(): Refused {
   return { invocationId: "", epoch: 0, reason: 0, detail: "" };
 }
@@ -4264,6 +4091,7 @@ function createBaseResponseEnd(): ResponseEnd {
     functionName: "",
     versionNumber: 0,
     kind: 0,
+    memoryMb: 0,
   };
 }
 
@@ -4322,6 +4150,9 @@ export const ResponseEnd: MessageFns<ResponseEnd> = {
     }
     if (message.kind !== 0) {
       writer.uint32(144).int32(message.kind);
+    }
+    if (message.memoryMb !== 0) {
+      writer.uint32(152).uint32(message.memoryMb);
     }
     return writer;
   },
@@ -4483,6 +4314,14 @@ export const ResponseEnd: MessageFns<ResponseEnd> = {
             message.kind = reader.int32() as any;
             continue;
           }
+          case 19: {
+            if (tag !== 152) {
+              break;
+            }
+
+            message.memoryMb = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4551,6 +4390,11 @@ export const ResponseEnd: MessageFns<ResponseEnd> = {
         ? globalThis.Number(object.version_number)
         : 0,
       kind: isSet(object.kind) ? invokeKindFromJSON(object.kind) : 0,
+      memoryMb: isSet(object.memoryMb)
+        ? globalThis.Number(object.memoryMb)
+        : isSet(object.memory_mb)
+        ? globalThis.Number(object.memory_mb)
+        : 0,
     };
   },
 
@@ -4610,6 +4454,9 @@ export const ResponseEnd: MessageFns<ResponseEnd> = {
     if (message.kind !== 0) {
       obj.kind = invokeKindToJSON(message.kind);
     }
+    if (message.memoryMb !== 0) {
+      obj.memoryMb = Math.round(message.memoryMb);
+    }
     return obj;
   },
 
@@ -4640,6 +4487,7 @@ export const ResponseEnd: MessageFns<ResponseEnd> = {
     message.functionName = object.functionName ?? "";
     message.versionNumber = object.versionNumber ?? 0;
     message.kind = object.kind ?? 0;
+    message.memoryMb = object.memoryMb ?? 0;
     return message;
   },
 };

@@ -1,0 +1,108 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Backoff } from '@lambda-fleet/common/backoff';
+import type { Logger } from '@lambda-fleet/common/logger';
+
+export interface BatchCommitterOptions<E> {
+  /** For logs: what the entries are. */
+  readonly what: string;
+  /** Writes all entries in one statement. Rejects when none was written. */
+  readonly commit: (entries: readonly E[]) => Promise<void>;
+  /** Called after a commit, with what it wrote. */
+  readonly onCommitted: (entries: readonly E[]) => void;
+  /** The database will never take this entry: it is dropped. */
+  readonly onRefused: (entry: E, error: unknown) => void;
+  /** How long the first entry of a batch waits for company, milliseconds. */
+  readonly lingerMs: number;
+  readonly batchMax: number;
+  readonly log: Logger;
+}
+
+/**
+ * Writes entries behind, in batches, in order, one batch at a time.
+ *
+ * One commit costs the database one flush to disk whatever its size, so batches
+ * make a single flush serve hundreds of entries. A batch that fails because the
+ * database is away is tried again until it succeeds; one that fails because of
+ * its data is halved until the guilty entry stands alone, so that one bad entry
+ * cannot hold up all others for ever.
+ *
+ * Entries wait in memory: whoever pushes them keeps a copy elsewhere (an agent
+ * until it is acknowledged) or accepts that a crash loses them.
+ */
+export class BatchCommitter<E> {
+  #queue: E[] = [];
+  #running: Promise<void> | undefined;
+  #closing = false;
+  readonly #backoff = new Backoff({ firstMs: 100, capMs: 2_000 });
+
+  constructor(private readonly options: BatchCommitterOptions<E>) {}
+
+  get queued(): number {
+    return this.#queue.length;
+  }
+
+  push(entry: E): void {
+    this.#queue.push(entry);
+    this.#running ??= this.#run();
+  }
+
+  /** Writes what is queued without lingering. Gives up at the first failure, so that a stop is not held up by a database that is away. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    try {
+      while (this.#queue.length > 0) {
+        if (!this.#closing) await sleep(this.options.lingerMs);
+        const batch = this.#queue.splice(0, this.options.batchMax);
+        if (!(await this.#write(batch))) return;
+      }
+    } finally {
+      this.#running = undefined;
+    }
+  }
+
+  /** False when closing and the database is away. */
+  async #write(batch: readonly E[]): Promise<boolean> {
+    for (;;) {
+      try {
+        await this.options.commit(batch);
+        this.#backoff.reset();
+        this.options.onCommitted(batch);
+        return true;
+      } catch (err) {
+        if (isRefusal(err)) return this.#writeHalves(batch, err);
+        this.options.log.warn({ err, what: this.options.what, entries: batch.length }, 'commit_failed');
+        if (this.#closing) return false;
+        await sleep(this.#backoff.next());
+      }
+    }
+  }
+
+  async #writeHalves(batch: readonly E[], err: unknown): Promise<boolean> {
+    const [only] = batch;
+    if (only !== undefined && batch.length === 1) {
+      this.options.onRefused(only, err);
+      return true;
+    }
+    const middle = batch.length >> 1;
+    return (await this.#write(batch.slice(0, middle))) && (await this.#write(batch.slice(middle)));
+  }
+}
+
+/** SQLSTATE classes 21 to 23: the statement reached the database and its data was the problem. */
+function isRefusal(err: unknown): boolean {
+  const code: unknown = sqlError(err);
+  return typeof code === 'string' && /^2[123]/.test(code);
+}
+
+/** The SQLSTATE, also when the error was wrapped on its way here. */
+function sqlError(err: unknown): unknown {
+  for (let at = err, depth = 0; typeof at === 'object' && at !== null && depth < 4; depth += 1) {
+    if ('code' in at && typeof at.code === 'string' && /^[0-9A-Z]{5}$/.test(at.code)) return at.code;
+    at = 'cause' in at ? at.cause : undefined;
+  }
+  return undefined;
+}

@@ -1,0 +1,221 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from '@lambda-fleet/common/logger';
+import type { ResponseEnd } from '@lambda-fleet/proto';
+import { RefusalReason } from '@lambda-fleet/proto';
+import type { ConcurrencyLimiter } from '../admission/concurrency-limiter.js';
+import type { ResolvedVersion } from '../functions/resolved-version.js';
+import type { DispatchAnswer } from '../nodes/dispatch.js';
+import type { NodeRegistry } from '../nodes/node-registry.js';
+import type { NodeSession } from '../nodes/node-session.js';
+import type { Placement, PlacementFailure } from '../scheduling/placement.js';
+import type { Reservation } from '../scheduling/placement-ledger.js';
+import {
+  type ControlPlanePhases,
+  leavesNoExecution,
+  storableBytes,
+  toExecutionError,
+  toExecutionReceipt,
+} from './execution-record.js';
+import type { InvocationRequest, InvocationResult, Invoke, OutcomeName } from './invocation.js';
+import type { Journal } from './journal.js';
+import { OUTCOME_NAMES } from './unclaimed-result.js';
+
+export interface InvokeOptions {
+  readonly limiter: ConcurrencyLimiter;
+  readonly placement: Placement;
+  readonly registry: NodeRegistry;
+  readonly journal: Journal;
+  /** How long an invocation may wait for a node in all, milliseconds. */
+  readonly queueBudgetMs: number;
+  readonly onResult: (result: InvocationResult, request: InvocationRequest) => void;
+  readonly log: Logger;
+}
+
+/** What a sync invocation's only attempt carries. */
+const FIRST_EPOCH = 1;
+
+/**
+ * Pause after a node refused an invocation that had already waited for room. What
+ * the ledger takes for room is then still held by sandboxes that are stopping, and
+ * asking again at every release would only repeat the question.
+ */
+const REFUSAL_PAUSE_MS = 50;
+
+/** Beyond its budgets an invocation gets this long for the way there and back before its node is given up. */
+const ANSWER_GRACE_MS = 10_000;
+
+const EMPTY = Buffer.alloc(0);
+const BYTES_PER_MB = 1024 * 1024;
+
+/** What was found out about an invocation, before it is turned into the caller's result. */
+interface Conclusion {
+  readonly outcome: OutcomeName;
+  readonly reason?: string;
+  readonly end?: ResponseEnd;
+  readonly body?: Buffer;
+  readonly session?: NodeSession;
+}
+
+/**
+ * Runs one sync invocation: ADMIT, PLACE, DISPATCH, RETURN. (RESOLVE came before.)
+ *
+ * At most once: it is placed again only when the agent attests that it never
+ * started, or when nothing was sent. The database is not awaited anywhere here.
+ */
+export function createInvoke(options: InvokeOptions): Invoke {
+  const { limiter } = options;
+  return async (version, request) => {
+    const phases = { resolveMs: request.resolveMs, admitMs: 0, placeMs: 0, totalMs: 0 };
+    if (!limiter.tryAcquire()) {
+      const reason = 'The control plane has as many invocations in progress as it allows.';
+      return conclude(options, version, request, phases, { outcome: 'throttled', reason });
+    }
+    try {
+      phases.admitMs = performance.now() - request.arrivedAt - request.resolveMs;
+      const conclusion = await placeAndDispatch(options, version, request, phases);
+      return conclude(options, version, request, phases, conclusion);
+    } finally {
+      limiter.release();
+    }
+  };
+}
+
+async function placeAndDispatch(
+  { placement, registry, queueBudgetMs }: InvokeOptions,
+  version: ResolvedVersion,
+  request: InvocationRequest,
+  phases: { placeMs: number },
+): Promise<Conclusion> {
+  const { spec } = version;
+  const demand = {
+    functionId: spec.functionId,
+    versionId: spec.versionId,
+    runtime: spec.runtime,
+    memoryBytes: spec.memoryMb * BYTES_PER_MB,
+  };
+  const deadlineMs = queueBudgetMs + spec.initTimeoutMs + spec.timeoutMs + ANSWER_GRACE_MS;
+  const placingSince = performance.now();
+  let refusedBy: Set<string> | undefined;
+  let lastRefusal = '';
+
+  for (;;) {
+    const waitMs = queueBudgetMs - (performance.now() - placingSince);
+    if (waitMs <= 0) return placementFailed('expired', spec.runtime, lastRefusal);
+    const pending = placement.place(request.id, demand, refusedBy, waitMs);
+    const placed = pending instanceof Promise ? await pending : pending;
+    if (typeof placed === 'string') return placementFailed(placed, spec.runtime, lastRefusal);
+    const waited = pending instanceof Promise;
+    phases.placeMs = performance.now() - placingSince;
+    const answer = await dispatchTo(placement, registry.session(placed.nodeId), placed, version, request, deadlineMs);
+    if (answer.kind === 'ended') {
+      const outcome = OUTCOME_NAMES[answer.end.outcome] ?? 'outcome_unknown';
+      const reason = answer.end.error?.errorMessage;
+      return { outcome, reason, end: answer.end, body: answer.body, session: answer.session };
+    }
+    if (answer.kind === 'lost') return { outcome: 'outcome_unknown', reason: answer.detail, session: answer.session };
+    if (answer.kind === 'refused') lastRefusal = answer.detail;
+    // A node that needs the version's spec is asked again with it; any other refusal sends us to the next node.
+    if (answer.kind === 'refused' && answer.reason === RefusalReason.UNKNOWN_VERSION) continue;
+    if (waited) await sleep(REFUSAL_PAUSE_MS);
+    refusedBy = (waited ? new Set<string>() : (refusedBy ?? new Set())).add(placed.nodeId);
+  }
+}
+
+async function dispatchTo(
+  placement: Placement,
+  session: NodeSession | undefined,
+  reservation: Reservation,
+  version: ResolvedVersion,
+  request: InvocationRequest,
+  deadlineMs: number,
+): Promise<DispatchAnswer & { session?: NodeSession }> {
+  try {
+    if (session === undefined) return { kind: 'unsent' };
+    const answer = await session.dispatch(version.spec, request, FIRST_EPOCH, deadlineMs);
+    return { ...answer, session };
+  } finally {
+    placement.release(reservation);
+  }
+}
+
+function placementFailed(failure: PlacementFailure, runtime: string, lastRefusal: string): Conclusion {
+  switch (failure) {
+    case 'queue_full':
+      return { outcome: 'throttled', reason: 'Too many invocations of this function wait for a node already.' };
+    case 'no_such_runtime':
+      return { outcome: 'not_started', reason: `No connected node offers the runtime ${runtime}.` };
+    case 'expired':
+      return {
+        outcome: 'not_started',
+        reason: lastRefusal || 'No node had room for it in time, or none is connected.',
+      };
+  }
+}
+
+/** RETURN: the caller's result and the journal's record, from the same facts. */
+function conclude(
+  options: InvokeOptions,
+  version: ResolvedVersion,
+  request: InvocationRequest,
+  phases: ControlPlanePhases & { totalMs: number },
+  conclusion: Conclusion,
+): InvocationResult {
+  const { outcome, reason, end, session } = conclusion;
+  const { spec } = version;
+  phases.totalMs = performance.now() - request.arrivedAt;
+  const receipt = toExecutionReceipt(end?.receipt, spec.memoryMb, phases);
+  const retry = outcome === 'throttled' || outcome === 'not_started';
+  const body = outcome === 'success' ? (conclusion.body ?? EMPTY) : EMPTY;
+  const result: InvocationResult = {
+    id: request.id,
+    outcome,
+    version,
+    http: end?.http,
+    body,
+    error: outcome === 'function_error' || outcome === 'timeout' ? end?.error : undefined,
+    reason: outcome === 'success' ? undefined : reason,
+    retryAfterSeconds: retry ? 1 : undefined,
+    receipt,
+    nodeId: session?.nodeId,
+  };
+  record(options.journal, request, result, conclusion);
+  options.onResult(result, request);
+  if (outcome === 'not_started' || outcome === 'outcome_unknown') {
+    options.log.warn({ invocation: request.id, function: spec.functionName, outcome, reason }, 'invocation_failed');
+  }
+  return result;
+}
+
+function record(journal: Journal, request: InvocationRequest, result: InvocationResult, conclusion: Conclusion): void {
+  const { end, session } = conclusion;
+  const { spec } = result.version;
+  if (leavesNoExecution(request.trigger)) {
+    if (end !== undefined) session?.acknowledge([{ invocationId: request.id, epoch: end.epoch }]);
+    return;
+  }
+  // A throttled call never became an execution: recording each would turn a flood of calls into a flood of rows.
+  if (result.outcome === 'throttled') return;
+  const finishedAtMs = Date.now();
+  journal.append(
+    {
+      id: request.id,
+      projectId: spec.projectId,
+      functionId: spec.functionId,
+      functionName: spec.functionName,
+      versionId: spec.versionId,
+      versionNumber: spec.versionNumber,
+      trigger: request.trigger,
+      epoch: end?.epoch ?? FIRST_EPOCH,
+      outcome: result.outcome,
+      statusCode: end?.http?.statusCode,
+      error: end === undefined ? undefined : toExecutionError(end),
+      receipt: result.receipt,
+      nodeId: result.nodeId,
+      input: storableBytes(request.payload),
+      output: storableBytes(result.body),
+      startedAtMs: finishedAtMs - (result.receipt.totalMs ?? 0),
+      finishedAtMs,
+    },
+    end === undefined ? undefined : session,
+  );
+}

@@ -1,0 +1,98 @@
+import type { Logger } from '@lambda-fleet/common/logger';
+import type { InvocationRef } from '@lambda-fleet/proto';
+import { BatchCommitter } from '../db/batch-committer.js';
+import type { NodeSession } from '../nodes/node-session.js';
+import type { ExecutionRecord } from './execution-record.js';
+
+export interface JournalOptions {
+  /** Writes all records in one statement. */
+  readonly insert: (records: readonly ExecutionRecord[]) => Promise<void>;
+  readonly log: Logger;
+}
+
+interface Entry {
+  readonly record: ExecutionRecord;
+  readonly bytes: number;
+  /** The agent that keeps this result until it is told that it was committed. */
+  readonly keptBy: NodeSession | undefined;
+}
+
+/** Inputs and outputs that wait for the database together; past this, records are written without them. */
+const WAITING_BYTES_MAX = 64 * 1024 * 1024;
+
+/** Records that no agent keeps; past this, the oldest news is worth less than the process. */
+const UNKEPT_MAX = 10_000;
+
+/**
+ * Writes executions behind the invocations, in batches.
+ *
+ * A record of an agent's result is acknowledged to the agent after its commit, so
+ * a control plane that dies before loses nothing: the agent sends it again. Its
+ * number is bounded by what agents keep. Records that exist only here (a link
+ * broke, no node was found) are bounded by {@link UNKEPT_MAX}.
+ */
+export class Journal {
+  readonly #committer: BatchCommitter<Entry>;
+  #waitingBytes = 0;
+  #unkept = 0;
+  #dropped = 0;
+
+  constructor(private readonly options: JournalOptions) {
+    this.#committer = new BatchCommitter<Entry>({
+      what: 'executions',
+      commit: (entries) => options.insert(entries.map((entry) => entry.record)),
+      onCommitted: (entries) => this.#settled(entries),
+      onRefused: (entry, err) => {
+        options.log.error({ err, invocation: entry.record.id }, 'execution_refused');
+        this.#settled([entry]);
+      },
+      lingerMs: 50,
+      batchMax: 500,
+      log: options.log,
+    });
+  }
+
+  /** Records that are not committed yet. */
+  get queued(): number {
+    return this.#committer.queued;
+  }
+
+  append(record: ExecutionRecord, keptBy: NodeSession | undefined): void {
+    if (keptBy === undefined) {
+      if (this.#unkept >= UNKEPT_MAX) {
+        this.#dropped += 1;
+        if (this.#dropped % 1_000 === 1) this.options.log.error({ dropped: this.#dropped }, 'executions_dropped');
+        return;
+      }
+      this.#unkept += 1;
+    }
+    const bytes = (record.input?.length ?? 0) + (record.output?.length ?? 0);
+    const full = this.#waitingBytes + bytes > WAITING_BYTES_MAX;
+    this.#waitingBytes += full ? 0 : bytes;
+    this.#committer.push({
+      record: full ? { ...record, input: undefined, output: undefined } : record,
+      bytes: full ? 0 : bytes,
+      keptBy,
+    });
+  }
+
+  close(): Promise<void> {
+    return this.#committer.close();
+  }
+
+  #settled(entries: readonly Entry[]): void {
+    const acknowledgements = new Map<NodeSession, InvocationRef[]>();
+    for (const { record, bytes, keptBy } of entries) {
+      this.#waitingBytes -= bytes;
+      if (keptBy === undefined) {
+        this.#unkept -= 1;
+        continue;
+      }
+      const ref = { invocationId: record.id, epoch: record.epoch };
+      const refs = acknowledgements.get(keptBy);
+      if (refs === undefined) acknowledgements.set(keptBy, [ref]);
+      else refs.push(ref);
+    }
+    for (const [session, refs] of acknowledgements) session.acknowledge(refs);
+  }
+}

@@ -1,0 +1,66 @@
+import type { ResponseEnd } from '@lambda-fleet/proto';
+import { Outcome } from '@lambda-fleet/proto';
+import type { NodeSession } from '../nodes/node-session.js';
+import {
+  type ExecutionRecord,
+  leavesNoExecution,
+  storableBytes,
+  storableText,
+  toExecutionError,
+  toExecutionReceipt,
+} from './execution-record.js';
+import type { OutcomeName } from './invocation.js';
+import type { Journal } from './journal.js';
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
+/** The year 2200: later times are lies, and the largest of them cannot even be formatted. */
+const LATEST_UNIX_MS = Date.UTC(2200, 0);
+
+export const OUTCOME_NAMES: Readonly<Record<number, OutcomeName>> = {
+  [Outcome.SUCCESS]: 'success',
+  [Outcome.FUNCTION_ERROR]: 'function_error',
+  [Outcome.TIMEOUT]: 'timeout',
+  [Outcome.NOT_STARTED]: 'not_started',
+  [Outcome.UNKNOWN]: 'outcome_unknown',
+};
+
+/**
+ * Records a result for which no caller waits here: the link broke or this control
+ * plane was started again after the invocation was sent. Its caller has had its
+ * answer; what is left is the record, and the agent's copy to release.
+ */
+export function recordUnclaimedResult(journal: Journal, session: NodeSession, end: ResponseEnd): void {
+  const outcome = OUTCOME_NAMES[end.outcome];
+  const wellFormed =
+    UUID.test(end.invocationId) &&
+    UUID.test(end.functionId) &&
+    UUID.test(end.versionId) &&
+    end.startedAtUnixMs < LATEST_UNIX_MS;
+  if (!wellFormed || outcome === undefined || leavesNoExecution(end.trigger)) {
+    session.acknowledge([{ invocationId: end.invocationId, epoch: end.epoch }]);
+    return;
+  }
+  const { receipt } = end;
+  const elapsedUs = receipt ? receipt.queueUs + receipt.sandboxUs + receipt.initUs + receipt.runUs : 0;
+  const record: ExecutionRecord = {
+    id: end.invocationId,
+    projectId: end.projectId,
+    functionId: end.functionId,
+    functionName: storableText(end.functionName),
+    versionId: end.versionId,
+    versionNumber: end.versionNumber,
+    trigger: storableText(end.trigger),
+    epoch: end.epoch,
+    outcome,
+    statusCode: end.http?.statusCode,
+    error: toExecutionError(end),
+    receipt: toExecutionReceipt(receipt, end.memoryMb, undefined),
+    nodeId: session.nodeId,
+    input: undefined,
+    output: storableBytes(end.body as Buffer),
+    startedAtMs: end.startedAtUnixMs,
+    finishedAtMs: end.startedAtUnixMs + elapsedUs / 1000,
+  };
+  journal.append(record, session);
+}

@@ -1,0 +1,90 @@
+import type { Capacity } from '@lambda-fleet/proto';
+import { LOST_MS, type NodeSession, SUSPECT_MS } from './node-session.js';
+
+export interface NodeRegistryEvents {
+  /** A node came, went, or changed what it can take. */
+  onRoom(nodeId: string): void;
+  onGone(nodeId: string): void;
+}
+
+/** A node as the API shows it while it is connected. */
+export interface ConnectedNode {
+  readonly id: string;
+  readonly eligible: boolean;
+  readonly capacity: Capacity;
+  readonly sandboxes: { readonly idle: number; readonly busy: number };
+}
+
+/**
+ * The nodes that are connected to this replica, at most one session each.
+ *
+ * A second session of the same node replaces the first: the agent dials again only
+ * when it has given the old connection up, which this side may not have noticed yet.
+ */
+export class NodeRegistry {
+  readonly #sessions = new Map<string, NodeSession>();
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(private readonly events: NodeRegistryEvents) {
+    this.#timer = setInterval(() => this.#sweep(), 1_000);
+    this.#timer.unref();
+  }
+
+  get size(): number {
+    return this.#sessions.size;
+  }
+
+  sessions(): IterableIterator<NodeSession> {
+    return this.#sessions.values();
+  }
+
+  session(nodeId: string): NodeSession | undefined {
+    return this.#sessions.get(nodeId);
+  }
+
+  add(session: NodeSession): void {
+    const earlier = this.#sessions.get(session.nodeId);
+    this.#sessions.set(session.nodeId, session);
+    earlier?.close('the agent connected again');
+    this.events.onRoom(session.nodeId);
+  }
+
+  remove(session: NodeSession): void {
+    if (this.#sessions.get(session.nodeId) !== session) return;
+    this.#sessions.delete(session.nodeId);
+    this.events.onGone(session.nodeId);
+  }
+
+  list(): ConnectedNode[] {
+    return [...this.#sessions.values()].map((session) => {
+      const sandboxes = { idle: 0, busy: 0 };
+      for (const version of session.capacity.versions) {
+        sandboxes.idle += version.idle;
+        sandboxes.busy += version.busy;
+      }
+      return { id: session.nodeId, eligible: isResponsive(session), capacity: session.capacity, sandboxes };
+    });
+  }
+
+  forgetVersions(versionIds: string[]): void {
+    for (const session of this.#sessions.values()) session.forget(versionIds);
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+    for (const session of [...this.#sessions.values()]) session.close('the control plane is stopping');
+  }
+
+  #sweep(): void {
+    const now = performance.now();
+    for (const session of [...this.#sessions.values()]) {
+      if (session.silentMs > LOST_MS) session.close(`nothing heard for ${LOST_MS / 1000} s`);
+      else session.sweep(now);
+    }
+  }
+}
+
+/** Heard of lately enough to be given new work. */
+export function isResponsive(session: NodeSession): boolean {
+  return !session.closed && session.silentMs < SUSPECT_MS;
+}

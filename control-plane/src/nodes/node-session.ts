@@ -1,0 +1,276 @@
+import { randomUUID } from 'node:crypto';
+import { BatchedWriter } from '@lambda-fleet/common/batched-writer';
+import { ChunkSender } from '@lambda-fleet/common/chunk-sender';
+import { INLINE_BODY_BYTES_MAX, RESPONSE_BYTES_MAX } from '@lambda-fleet/common/limits';
+import type { Logger } from '@lambda-fleet/common/logger';
+import {
+  type AgentMessage,
+  type Capacity,
+  type ControlFrame,
+  type ControlMessage,
+  type Hello,
+  type InvocationRef,
+  type Invoke,
+  type LogBatch,
+  RefusalReason,
+  type ResponseChunk,
+  type ResponseEnd,
+  type VersionSpec,
+} from '@lambda-fleet/proto';
+import { Dispatch, type DispatchAnswer, type DispatchRequest } from './dispatch.js';
+
+/** Control messages that wait because the agent does not read: past this it is given up. */
+const QUEUED_BYTES_MAX = 32 * 1024 * 1024;
+
+/** Below the 4 MiB that the receiver accepts, and small enough not to block its loop while it decodes. */
+const FRAME_BYTES_MAX = 512 * 1024;
+
+export const HEARTBEAT_MS = 5_000;
+
+/** Silence after which a node gets no new work. */
+export const SUSPECT_MS = 15_000;
+
+/** Silence after which the session is closed and what runs there is lost. */
+export const LOST_MS = 45_000;
+
+export interface SessionEvents {
+  /** The agent's capacity or its sandboxes changed. */
+  onCapacity(session: NodeSession, capacity: Capacity): void;
+  /** A result for which nobody waits here: sent again after a reconnect, or after the caller was answered. */
+  onUnclaimedResult(session: NodeSession, end: ResponseEnd): void;
+  onLogs(session: NodeSession, batch: LogBatch): void;
+  onClosed(session: NodeSession): void;
+}
+
+export interface SessionTransport {
+  /** Writes one frame on the Connect stream; false asks to wait for `drained`. */
+  readonly write: (messages: ControlMessage[]) => boolean;
+  readonly end: (reason: string) => void;
+}
+
+/**
+ * One agent's link, from its Hello to the end of its stream.
+ *
+ * Purpose: send invocations and match what comes back to who waits for it.
+ * States: ready → closed. (Before Hello there is no session.) Closing answers
+ * every dispatch that is still open as lost, exactly once; nothing is ever sent
+ * twice, because a sync invocation runs at most once.
+ */
+export class NodeSession {
+  readonly id = randomUUID();
+  #state: 'ready' | 'closed' = 'ready';
+  #capacity: Capacity;
+  #lastHeardAt = performance.now();
+  readonly #dispatches = new Map<string, Dispatch>();
+  readonly #inFlightByVersion = new Map<string, number>();
+  readonly #sandboxesByVersion = new Map<string, number>();
+  /** Versions whose spec this session has been sent, with the artifact it may therefore fetch. */
+  readonly #specsSent = new Map<string, { projectId: string; artifactSha256: string }>();
+  readonly #writer: BatchedWriter<ControlMessage>;
+  readonly payloads = new ChunkSender(toPayloadFrame);
+
+  constructor(
+    readonly nodeId: string,
+    readonly hello: Hello,
+    private readonly transport: SessionTransport,
+    private readonly events: SessionEvents,
+    private readonly log: Logger,
+  ) {
+    this.#writer = new BatchedWriter<ControlMessage>({
+      write: transport.write,
+      onOverflow: () => this.close('the agent does not read its stream'),
+      queuedBytesMax: QUEUED_BYTES_MAX,
+      batchBytesMax: FRAME_BYTES_MAX,
+    });
+    this.#capacity = hello.capacity ?? emptyCapacity();
+    this.#indexSandboxes();
+  }
+
+  get closed(): boolean {
+    return this.#state === 'closed';
+  }
+
+  get capacity(): Capacity {
+    return this.#capacity;
+  }
+
+  get silentMs(): number {
+    return performance.now() - this.#lastHeardAt;
+  }
+
+  inFlightOf(versionId: string): number {
+    return this.#inFlightByVersion.get(versionId) ?? 0;
+  }
+
+  sandboxesOf(versionId: string): number {
+    return this.#sandboxesByVersion.get(versionId) ?? 0;
+  }
+
+  /** The project of an artifact that this agent was told to run, or undefined when it has no business with it. */
+  projectOfArtifact(sha256: string): string | undefined {
+    for (const spec of this.#specsSent.values()) if (spec.artifactSha256 === sha256) return spec.projectId;
+    return undefined;
+  }
+
+  send(message: ControlMessage, bytes: number): void {
+    this.#writer.push(message, bytes);
+  }
+
+  drained(): void {
+    this.#writer.drained();
+  }
+
+  /** Sends the invocation and resolves with what became of it; never rejects. */
+  dispatch(spec: VersionSpec, request: DispatchRequest, epoch: number, deadlineMs: number): Promise<DispatchAnswer> {
+    if (this.#state === 'closed' || this.#dispatches.has(request.id)) return Promise.resolve({ kind: 'unsent' });
+    const streamed = request.payload.length > INLINE_BODY_BYTES_MAX;
+    if (streamed && !this.payloads.attached) return Promise.resolve({ kind: 'unsent' });
+    return new Promise((resolve) => {
+      const dispatch = new Dispatch(request.id, epoch, spec.versionId, performance.now() + deadlineMs, resolve);
+      this.#dispatches.set(request.id, dispatch);
+      this.#inFlightByVersion.set(spec.versionId, this.inFlightOf(spec.versionId) + 1);
+      const firstTime = !this.#specsSent.has(spec.versionId);
+      if (firstTime) {
+        const { projectId, artifactSha256 } = spec;
+        this.#specsSent.set(spec.versionId, { projectId, artifactSha256 });
+      }
+      const invoke: Invoke = {
+        invocationId: request.id,
+        epoch,
+        kind: request.kind,
+        versionId: spec.versionId,
+        spec: firstTime ? spec : undefined,
+        trigger: request.trigger,
+        traceId: request.traceId,
+        payloadBytes: request.payload.length,
+        payloadStreamed: streamed,
+        payload: streamed ? EMPTY : request.payload,
+        clientContext: request.clientContext,
+        singleUse: request.singleUse,
+      };
+      this.send({ message: { $case: 'invoke', value: invoke } }, 256 + invoke.payload.length);
+      if (streamed) this.payloads.send({ invocationId: request.id, epoch }, request.payload);
+    });
+  }
+
+  /** Tells the agent that these results are committed. */
+  acknowledge(results: InvocationRef[]): void {
+    this.send({ message: { $case: 'resultAck', value: { results } } }, 48 * results.length);
+  }
+
+  acknowledgeLogs(sequence: number): void {
+    this.send({ message: { $case: 'logAck', value: { sequence } } }, 16);
+  }
+
+  forget(versionIds: string[]): void {
+    for (const id of versionIds) this.#specsSent.delete(id);
+    this.send({ message: { $case: 'forget', value: { versionIds } } }, 40 * versionIds.length);
+  }
+
+  receive(message: AgentMessage): void {
+    if (this.#state === 'closed') return;
+    this.#lastHeardAt = performance.now();
+    const body = message.message;
+    switch (body?.$case) {
+      case 'capacity':
+        this.#capacity = body.value;
+        this.#indexSandboxes();
+        this.events.onCapacity(this, body.value);
+        return;
+      case 'refused': {
+        const dispatch = this.#dispatches.get(body.value.invocationId);
+        if (dispatch?.epoch !== body.value.epoch) return;
+        if (body.value.reason === RefusalReason.UNKNOWN_VERSION) this.#specsSent.delete(dispatch.versionId);
+        this.#settle(dispatch, { kind: 'refused', reason: body.value.reason, detail: body.value.detail });
+        return;
+      }
+      case 'responseEnd':
+        this.#receiveEnd(body.value);
+        return;
+      case 'logBatch':
+        this.events.onLogs(this, body.value);
+        return;
+      default:
+        this.close(`unexpected message ${body?.$case ?? 'without content'}`);
+    }
+  }
+
+  receiveChunk(chunk: ResponseChunk): void {
+    if (this.#state === 'closed') return;
+    this.#lastHeardAt = performance.now();
+    const dispatch = this.#dispatches.get(chunk.invocationId);
+    if (dispatch === undefined || dispatch.epoch !== chunk.epoch) return;
+    dispatch.addChunk(chunk.data as Buffer);
+    if (dispatch.receivedBytes > RESPONSE_BYTES_MAX) {
+      this.close('a response is longer than any response may be');
+      return;
+    }
+    this.#answerIfComplete(dispatch);
+  }
+
+  /** Gives up dispatches whose node has had far longer than their budgets allow. Called once a second. */
+  sweep(now: number): void {
+    for (const dispatch of this.#dispatches.values()) {
+      if (dispatch.deadlineAt > now) continue;
+      const ref = { invocationId: dispatch.invocationId, epoch: dispatch.epoch };
+      this.send({ message: { $case: 'cancel', value: ref } }, 64);
+      this.#settle(dispatch, { kind: 'lost', detail: 'the node did not answer within the budgets of the invocation' });
+    }
+  }
+
+  close(reason: string): void {
+    if (this.#state === 'closed') return;
+    this.#state = 'closed';
+    this.log.info({ node: this.nodeId, session: this.id, reason, lost: this.#dispatches.size }, 'session_closed');
+    this.#writer.close();
+    this.payloads.detach();
+    for (const dispatch of [...this.#dispatches.values()]) {
+      this.#settle(dispatch, { kind: 'lost', detail: 'the connection to the node broke while the invocation ran' });
+    }
+    this.transport.end(reason);
+    this.events.onClosed(this);
+  }
+
+  #receiveEnd(end: ResponseEnd): void {
+    const dispatch = this.#dispatches.get(end.invocationId);
+    if (dispatch === undefined || dispatch.epoch !== end.epoch) {
+      this.events.onUnclaimedResult(this, end);
+      return;
+    }
+    if (end.bodyBytes > RESPONSE_BYTES_MAX || (!end.bodyStreamed && end.body.length !== end.bodyBytes)) {
+      this.close('a response contradicts its own size');
+      return;
+    }
+    dispatch.setEnd(end);
+    this.#answerIfComplete(dispatch);
+  }
+
+  #answerIfComplete(dispatch: Dispatch): void {
+    const answer = dispatch.complete();
+    if (answer !== undefined) this.#settle(dispatch, answer);
+  }
+
+  #settle(dispatch: Dispatch, answer: DispatchAnswer): void {
+    if (!this.#dispatches.delete(dispatch.invocationId)) return;
+    const inFlight = this.inFlightOf(dispatch.versionId) - 1;
+    if (inFlight > 0) this.#inFlightByVersion.set(dispatch.versionId, inFlight);
+    else this.#inFlightByVersion.delete(dispatch.versionId);
+    dispatch.answer(answer);
+  }
+
+  #indexSandboxes(): void {
+    this.#sandboxesByVersion.clear();
+    for (const { versionId, idle, busy } of this.#capacity.versions)
+      this.#sandboxesByVersion.set(versionId, idle + busy);
+  }
+}
+
+const EMPTY = Buffer.alloc(0);
+
+function toPayloadFrame({ invocationId, epoch }: InvocationRef, data: Buffer): ControlFrame {
+  return { messages: [{ message: { $case: 'payloadChunk', value: { invocationId, epoch, data } } }] };
+}
+
+function emptyCapacity(): Capacity {
+  return { memoryBytesTotal: 0, memoryBytesFree: 0, slotsTotal: 0, slotsFree: 0, versions: [] };
+}

@@ -1,0 +1,32 @@
+/**
+ * What one replica believes about the nodes, kept up to date by events and never
+ * by asking. The ranking reads it; the ledger has the last word on this replica's
+ * reservations, and the agent has the last word of all.
+ */
+export interface ClusterView {
+  readonly nodes: Iterable<NodeView>;
+  readonly size: number;
+}
+
+export interface NodeView {
+  readonly id: string;
+  /** Connected, heard of lately and not cordoned. */
+  readonly eligible: boolean;
+  readonly runtimes: ReadonlySet<string>;
+  /** Idle sandboxes count as free: the agent gives them up on demand. */
+  readonly memoryBytesFree: number;
+  readonly slotsFree: number;
+  readonly slotsTotal: number;
+  /** Sandboxes of the version, idle and busy, that the agent last reported. */
+  sandboxesOf(versionId: string): number;
+  /** Invocations of the version that this replica has placed there. */
+  inFlightOf(versionId: string): number;
+}
+
+/** What an invocation needs of a node. */
+export interface Demand {
+  readonly functionId: string;
+  readonly versionId: string;
+  readonly runtime: string;
+  readonly memoryBytes: number;
+}

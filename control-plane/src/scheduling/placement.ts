@@ -1,0 +1,87 @@
+import type { ClusterView, Demand, NodeView } from './cluster-view.js';
+import type { PlacementLedger, Reservation } from './placement-ledger.js';
+import { offersRuntime, rankNodes } from './rank-nodes.js';
+import { WaitQueue, type WaitQueueOptions } from './wait-queue.js';
+
+/** Why no node could be found. */
+export type PlacementFailure =
+  /** Too many wait already. */
+  | 'queue_full'
+  /** Waited as long as it may. */
+  | 'expired'
+  /** Nodes are connected and none of them has the runtime, so waiting is pointless. */
+  | 'no_such_runtime';
+
+export interface PlacementOptions {
+  readonly view: ClusterView;
+  readonly ledger: PlacementLedger;
+  readonly queue: WaitQueueOptions;
+}
+
+/**
+ * Finds a node for an invocation and reserves it, now or when one has room.
+ *
+ * A reservation belongs to the caller, who releases it exactly once.
+ */
+export class Placement {
+  readonly #queue: WaitQueue<Reservation>;
+
+  constructor(private readonly options: PlacementOptions) {
+    this.#queue = new WaitQueue(options.queue, (reservation) => this.options.ledger.release(reservation));
+  }
+
+  /** Invocations that wait for room. */
+  get waiting(): number {
+    return this.#queue.size;
+  }
+
+  /**
+   * `excluded` nodes refused this invocation a moment ago; once it has waited, they are asked again.
+   * `waitMs` is what is left of its queue budget.
+   */
+  place(
+    invocationId: string,
+    demand: Demand,
+    excluded: ReadonlySet<string> | undefined,
+    waitMs: number,
+  ): Reservation | PlacementFailure | Promise<Reservation | PlacementFailure> {
+    // Whoever waits already goes first: a newcomer that overtook them would starve them.
+    if (this.#queue.hasWaiters(demand.functionId)) return this.#wait(invocationId, demand, waitMs);
+    const found = this.#attempt(invocationId, demand, excluded);
+    if (found instanceof Promise) return found.then((now) => now ?? this.#wait(invocationId, demand, waitMs));
+    return found ?? this.#wait(invocationId, demand, waitMs);
+  }
+
+  release(reservation: Reservation): void {
+    this.options.ledger.release(reservation);
+    this.#queue.pump();
+  }
+
+  /** Some node may have room that it did not have before. */
+  roomChanged(): void {
+    this.#queue.pump();
+  }
+
+  async #wait(invocationId: string, demand: Demand, waitMs: number): Promise<Reservation | PlacementFailure> {
+    const { view } = this.options;
+    if (view.size > 0 && !offersRuntime(view, demand.runtime)) return 'no_such_runtime';
+    if (waitMs <= 0) return 'expired';
+    const waited = await this.#queue.wait(demand.functionId, waitMs, () =>
+      this.#attempt(invocationId, demand, undefined),
+    );
+    return waited === 'full' ? 'queue_full' : waited;
+  }
+
+  #attempt(
+    invocationId: string,
+    demand: Demand,
+    excluded: ReadonlySet<string> | undefined,
+  ): Reservation | undefined | Promise<Reservation | undefined> {
+    const ranked = rankNodes(this.options.view, demand);
+    const candidates = excluded === undefined ? ranked : ranked.filter((node) => !excluded.has(node.id));
+    if (candidates.length === 0) return undefined;
+    return this.options.ledger.reserve(invocationId, candidates.map(nodeId), demand.memoryBytes);
+  }
+}
+
+const nodeId = (node: NodeView): string => node.id;

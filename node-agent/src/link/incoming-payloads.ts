@@ -1,0 +1,62 @@
+import { PAYLOAD_BYTES_MAX } from '@lambda-fleet/common/limits';
+import type { Invoke, PayloadChunk } from '@lambda-fleet/proto';
+
+interface Incoming {
+  invoke: Invoke | undefined;
+  readonly chunks: Buffer[];
+  bytes: number;
+}
+
+/** Payloads that may be incomplete at once; more is not a control plane that behaves. */
+const INCOMPLETE_MAX = 1_000;
+
+/**
+ * Puts streamed payloads together. The Invoke and its chunks travel on different
+ * connections, so either may come first.
+ *
+ * Throws when the peer breaks the rules; the session then has to end.
+ */
+export class IncomingPayloads {
+  readonly #incoming = new Map<string, Incoming>();
+
+  constructor(private readonly onComplete: (invoke: Invoke, payload: Buffer) => void) {}
+
+  expect(invoke: Invoke): void {
+    if (invoke.payloadBytes > PAYLOAD_BYTES_MAX)
+      throw new Error(`a payload of ${invoke.payloadBytes} bytes was announced`);
+    const incoming = this.#of(invoke.invocationId);
+    incoming.invoke = invoke;
+    this.#completeIfWhole(invoke.invocationId, incoming);
+  }
+
+  add(chunk: PayloadChunk): void {
+    const incoming = this.#of(chunk.invocationId);
+    incoming.chunks.push(chunk.data as Buffer);
+    incoming.bytes += chunk.data.length;
+    if (incoming.bytes > PAYLOAD_BYTES_MAX) throw new Error('a payload is longer than any payload may be');
+    this.#completeIfWhole(chunk.invocationId, incoming);
+  }
+
+  /** The session is over: nobody waits for what is incomplete. */
+  clear(): void {
+    this.#incoming.clear();
+  }
+
+  #of(invocationId: string): Incoming {
+    let incoming = this.#incoming.get(invocationId);
+    if (incoming === undefined) {
+      if (this.#incoming.size >= INCOMPLETE_MAX) throw new Error('too many incomplete payloads');
+      incoming = { invoke: undefined, chunks: [], bytes: 0 };
+      this.#incoming.set(invocationId, incoming);
+    }
+    return incoming;
+  }
+
+  #completeIfWhole(invocationId: string, incoming: Incoming): void {
+    const { invoke, chunks, bytes } = incoming;
+    if (invoke === undefined || bytes < invoke.payloadBytes) return;
+    if (bytes > invoke.payloadBytes) throw new Error('a payload is longer than announced');
+    this.#incoming.delete(invocationId);
+    this.onComplete(invoke, Buffer.concat(chunks, bytes));
+  }
+}

@@ -1,0 +1,91 @@
+import { type LogBatch, type LogLine, LogStream } from '@lambda-fleet/proto';
+
+export interface LogShipperOptions {
+  /** Hands a batch to the link; it may be dropped there while disconnected, and is then sent again by `replay`. */
+  readonly send: (batch: LogBatch, bytes: number) => void;
+  /** How long a line may wait for company, milliseconds. */
+  readonly lingerMs: number;
+  readonly batchLinesMax: number;
+  /** Bytes of lines that wait for an acknowledgement; past it, new lines are dropped and counted. */
+  readonly keptBytesMax: number;
+}
+
+interface KeptBatch {
+  readonly batch: LogBatch;
+  readonly bytes: number;
+}
+
+/** Ids and numbers beside a line's text. */
+const LINE_OVERHEAD_BYTES = 160;
+
+/**
+ * Collects log lines into batches and keeps each batch until it is committed.
+ *
+ * `flush` is called before a result is sent, so that a caller who has the answer
+ * finds the lines. Bounded: while no control plane acknowledges, lines past the
+ * limit are dropped, and the first line after that says how many.
+ */
+export class LogShipper {
+  #sequence = 0;
+  #lines: LogLine[] = [];
+  #lineBytes = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #kept: KeptBatch[] = [];
+  #keptBytes = 0;
+  #dropped = 0;
+
+  constructor(private readonly options: LogShipperOptions) {}
+
+  add(line: LogLine): void {
+    const bytes = line.text.length + LINE_OVERHEAD_BYTES;
+    if (this.#keptBytes + this.#lineBytes + bytes > this.options.keptBytesMax) {
+      this.#dropped += 1;
+      return;
+    }
+    if (this.#dropped > 0) this.#append(this.#droppedMarker(line), LINE_OVERHEAD_BYTES);
+    this.#append(line, bytes);
+    if (this.#lines.length >= this.options.batchLinesMax) this.flush();
+    else this.#timer ??= setTimeout(this.flush, this.options.lingerMs);
+  }
+
+  readonly flush = (): void => {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (this.#lines.length === 0) return;
+    this.#sequence += 1;
+    const kept = { batch: { sequence: this.#sequence, lines: this.#lines }, bytes: this.#lineBytes };
+    this.#lines = [];
+    this.#lineBytes = 0;
+    this.#kept.push(kept);
+    this.#keptBytes += kept.bytes;
+    this.options.send(kept.batch, kept.bytes);
+  };
+
+  /** Every batch up to and including `sequence` is committed. */
+  acknowledge(sequence: number): void {
+    while (this.#kept[0] !== undefined && this.#kept[0].batch.sequence <= sequence) {
+      this.#keptBytes -= this.#kept[0].bytes;
+      this.#kept.shift();
+    }
+  }
+
+  /** Sends every kept batch again, in order. */
+  replay(): void {
+    for (const { batch, bytes } of this.#kept) this.options.send(batch, bytes);
+  }
+
+  #append(line: LogLine, bytes: number): void {
+    this.#lines.push(line);
+    this.#lineBytes += bytes;
+  }
+
+  /**
+   * Stands in for the lines that were dropped. It takes the sequence number just
+   * before the line that follows, which belonged to one of them.
+   */
+  #droppedMarker(next: LogLine): LogLine {
+    const text = `[${this.#dropped} log lines were dropped on this node: the control plane did not take them in time]`;
+    this.#dropped = 0;
+    return { ...next, sequence: Math.max(0, next.sequence - 1), stream: LogStream.PLATFORM, level: 'WARN', text };
+  }
+}

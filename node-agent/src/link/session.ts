@@ -1,0 +1,155 @@
+import { type ChannelCredentials, type ChannelOptions, type ClientDuplexStream, Metadata } from '@grpc/grpc-js';
+import { BatchedWriter } from '@lambda-fleet/common/batched-writer';
+import { ChunkSender } from '@lambda-fleet/common/chunk-sender';
+import {
+  type AgentFrame,
+  type AgentMessage,
+  type ControlFrame,
+  type ControlMessage,
+  FleetServiceClient,
+  type Hello,
+  type InvocationRef,
+  type PayloadChunk,
+  type Welcome,
+} from '@lambda-fleet/proto';
+
+export interface SessionOptions {
+  /** `host:port` of one control-plane replica. */
+  readonly address: string;
+  readonly credentials: ChannelCredentials;
+  readonly hello: Hello;
+  readonly events: SessionEvents;
+}
+
+export interface SessionEvents {
+  onWelcome(session: Session, welcome: Welcome): void;
+  onMessage(session: Session, message: Exclude<ControlMessage['message'], undefined>): void;
+  onPayloadChunk(chunk: PayloadChunk): void;
+  /** Called exactly once, also when the connection never came about. */
+  onClosed(session: Session, reason: string, wasReady: boolean): void;
+}
+
+const WELCOME_DEADLINE_MS = 10_000;
+const QUEUED_BYTES_MAX = 32 * 1024 * 1024;
+const FRAME_BYTES_MAX = 512 * 1024;
+
+const CHANNEL_OPTIONS: ChannelOptions = {
+  // The stream never ends: a retry buffer for it would only grow.
+  'grpc.enable_retries': 0,
+  'grpc.keepalive_time_ms': 10_000,
+  'grpc.keepalive_timeout_ms': 5_000,
+  'grpc.max_receive_message_length': 4 * 1024 * 1024,
+};
+
+/**
+ * One connection to one control-plane replica: the Connect stream, and the
+ * Transfer stream over a connection of its own.
+ *
+ * States: greeting (Hello sent) → ready (Welcome received, Transfer open) → closed.
+ * Either stream's end is the session's end. A session is never reused.
+ */
+export class Session {
+  #state: 'greeting' | 'ready' | 'closed' = 'greeting';
+  readonly #client: FleetServiceClient;
+  readonly #bulkClient: FleetServiceClient;
+  readonly #connect: ClientDuplexStream<AgentFrame, ControlFrame>;
+  #transfer: ClientDuplexStream<AgentFrame, ControlFrame> | undefined;
+  readonly #writer: BatchedWriter<AgentMessage>;
+  readonly #bodies = new ChunkSender(toResponseFrame);
+  readonly #welcomeTimer: NodeJS.Timeout;
+
+  constructor(private readonly options: SessionOptions) {
+    const { address, credentials, hello } = options;
+    this.#client = new FleetServiceClient(address, credentials, CHANNEL_OPTIONS);
+    // Without a subchannel pool of its own this client would share the first one's connection.
+    this.#bulkClient = new FleetServiceClient(address, credentials, {
+      ...CHANNEL_OPTIONS,
+      'grpc.use_local_subchannel_pool': 1,
+    });
+    this.#connect = this.#client.connect();
+    this.#writer = new BatchedWriter<AgentMessage>({
+      write: (messages) => this.#connect.write({ messages }),
+      onOverflow: () => this.close('the control plane does not read its stream'),
+      queuedBytesMax: QUEUED_BYTES_MAX,
+      batchBytesMax: FRAME_BYTES_MAX,
+    });
+    this.#connect.on('data', (frame: ControlFrame) => this.#receive(frame));
+    this.#connect.on('drain', () => this.#writer.drained());
+    this.#closeWith(this.#connect);
+    this.#welcomeTimer = setTimeout(() => this.close('no Welcome'), WELCOME_DEADLINE_MS);
+    this.send({ message: { $case: 'hello', value: hello } }, 1_024);
+  }
+
+  get ready(): boolean {
+    return this.#state === 'ready';
+  }
+
+  /** The client for bulk calls of this session. */
+  get bulkClient(): FleetServiceClient {
+    return this.#bulkClient;
+  }
+
+  send(message: AgentMessage, bytes: number): void {
+    this.#writer.push(message, bytes);
+  }
+
+  sendBody(ref: InvocationRef, body: Buffer): void {
+    this.#bodies.send(ref, body);
+  }
+
+  close(reason: string): void {
+    if (this.#state === 'closed') return;
+    const wasReady = this.#state === 'ready';
+    this.#state = 'closed';
+    clearTimeout(this.#welcomeTimer);
+    this.#writer.close();
+    this.#bodies.detach();
+    this.#connect.cancel();
+    this.#transfer?.cancel();
+    this.#client.close();
+    this.#bulkClient.close();
+    this.options.events.onClosed(this, reason, wasReady);
+  }
+
+  #receive(frame: ControlFrame): void {
+    for (const { message } of frame.messages) {
+      if (this.#state === 'closed' || message === undefined) return;
+      if (this.#state === 'greeting') {
+        if (message.$case === 'welcome') this.#becomeReady(message.value);
+        else this.close(`${message.$case} before Welcome`);
+      } else {
+        this.options.events.onMessage(this, message);
+      }
+    }
+  }
+
+  #becomeReady(welcome: Welcome): void {
+    clearTimeout(this.#welcomeTimer);
+    const metadata = new Metadata();
+    metadata.set('lambda-session', welcome.sessionId);
+    const transfer = this.#bulkClient.transfer(metadata);
+    this.#transfer = transfer;
+    this.#closeWith(transfer);
+    transfer.on('data', (frame: ControlFrame) => {
+      for (const { message } of frame.messages) {
+        if (message?.$case === 'payloadChunk') this.options.events.onPayloadChunk(message.value);
+        else this.close('only chunks travel on the Transfer stream');
+      }
+    });
+    // An empty frame makes the server see the stream before the first body needs it.
+    transfer.write({ messages: [] });
+    this.#bodies.attach(transfer);
+    this.#state = 'ready';
+    this.options.events.onWelcome(this, welcome);
+  }
+
+  /** The end of a stream is the end of the session. */
+  #closeWith(stream: ClientDuplexStream<AgentFrame, ControlFrame>): void {
+    stream.on('error', (err) => this.close(err.message));
+    stream.on('end', () => this.close('the control plane ended the stream'));
+  }
+}
+
+function toResponseFrame({ invocationId, epoch }: InvocationRef, data: Buffer): AgentFrame {
+  return { messages: [{ message: { $case: 'responseChunk', value: { invocationId, epoch, data } } }] };
+}
