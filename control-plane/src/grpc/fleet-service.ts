@@ -25,6 +25,8 @@ export interface FleetServiceOptions {
   readonly events: SessionEvents;
   /** Streams an artifact in chunks of at most 64 KiB. */
   readonly readArtifact: (projectId: string, sha256: string) => AsyncIterable<Uint8Array>;
+  /** Why a node may not join, or undefined. */
+  readonly refuseHello: (hello: Hello) => string | undefined;
   /** A node said Hello and was welcomed. */
   readonly onWelcomed: (session: NodeSession) => void;
   readonly log: Logger;
@@ -57,6 +59,11 @@ function connect(call: Stream, options: FleetServiceOptions): void {
     clearTimeout(helloTimer);
     if (hello.protocolMin > PROTOCOL || hello.protocolMax < PROTOCOL) {
       fail(call, status.FAILED_PRECONDITION, `this control plane speaks protocol ${PROTOCOL}`);
+      return;
+    }
+    const refusal = options.refuseHello(hello);
+    if (refusal !== undefined) {
+      fail(call, status.FAILED_PRECONDITION, refusal);
       return;
     }
     const created = new NodeSession(
@@ -130,7 +137,7 @@ async function fetchArtifact(
     const projectId = session?.projectOfArtifact(sha256);
     if (projectId === undefined) {
       // The same answer whether it exists or not: a node learns only of what it was told to run.
-      call.destroy(statusError(status.NOT_FOUND, 'no such artifact for this node'));
+      call.emit('error', statusError(status.NOT_FOUND, 'no such artifact for this node'));
       return;
     }
     for await (const chunk of options.readArtifact(projectId, sha256)) {
@@ -144,7 +151,7 @@ async function fetchArtifact(
   } catch (err) {
     options.log.error({ err, sha256 }, 'artifact_read_failed');
     const code = err instanceof FleetError && err.retryable ? status.UNAVAILABLE : status.INTERNAL;
-    call.destroy(statusError(code, 'the artifact could not be read'));
+    call.emit('error', statusError(code, 'the artifact could not be read'));
   }
 }
 
@@ -172,8 +179,9 @@ function onEnded(call: Stream, listener: (reason: string) => void): void {
   call.on('error', (err) => once(err.message));
 }
 
+/** grpc-js sends a status for an emitted error; `destroy` would end the stream without one and leave the peer waiting. */
 function fail(call: Stream, code: status, details: string): void {
-  call.destroy(statusError(code, details));
+  call.emit('error', statusError(code, details));
 }
 
 function statusError(code: status, details: string): Error {

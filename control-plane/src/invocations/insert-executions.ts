@@ -1,4 +1,4 @@
-import type { Sql } from 'postgres';
+import type { Database } from '../db/database.js';
 import type { ExecutionRecord } from './execution-record.js';
 
 /**
@@ -8,9 +8,11 @@ import type { ExecutionRecord } from './execution-record.js';
  * `outcome_unknown`, which this control plane writes when a link breaks: when the
  * agent comes back and knows better, its word replaces it.
  */
-export async function insertExecutions(sql: Sql, records: readonly ExecutionRecord[]): Promise<void> {
+export async function insertExecutions(database: Database, records: readonly ExecutionRecord[]): Promise<void> {
   const rows = records.map(toRow);
-  await sql`
+  await database.run(
+    'record executions',
+    (sql) => sql`
     INSERT INTO executions (
       id, project_id, function_id, function_name, version_id, version_number, trigger, epoch, outcome, status_code,
       error, receipt, node_id, input, output, started_at, finished_at
@@ -27,7 +29,8 @@ export async function insertExecutions(sql: Sql, records: readonly ExecutionReco
       outcome = excluded.outcome, status_code = excluded.status_code, error = excluded.error, receipt = excluded.receipt,
       node_id = excluded.node_id, output = excluded.output, finished_at = excluded.finished_at
     WHERE executions.outcome = 'outcome_unknown' AND excluded.outcome <> 'outcome_unknown'
-      AND executions.epoch = excluded.epoch`;
+      AND executions.epoch = excluded.epoch`,
+  );
 }
 
 function toRow(record: ExecutionRecord) {

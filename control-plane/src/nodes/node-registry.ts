@@ -23,6 +23,8 @@ export interface ConnectedNode {
  */
 export class NodeRegistry {
   readonly #sessions = new Map<string, NodeSession>();
+  /** Nodes that an operator took out of service; a node is in service until the database says otherwise. */
+  readonly #ineligible = new Set<string>();
   readonly #timer: NodeJS.Timeout;
 
   constructor(private readonly events: NodeRegistryEvents) {
@@ -55,6 +57,17 @@ export class NodeRegistry {
     this.events.onGone(session.nodeId);
   }
 
+  setEligible(nodeId: string, eligible: boolean): void {
+    if (eligible) this.#ineligible.delete(nodeId);
+    else this.#ineligible.add(nodeId);
+    this.events.onRoom(nodeId);
+  }
+
+  /** Whether new work may be given to the node: in service, and heard of lately. */
+  isEligible(session: NodeSession): boolean {
+    return !session.closed && session.silentMs < SUSPECT_MS && !this.#ineligible.has(session.nodeId);
+  }
+
   list(): ConnectedNode[] {
     return [...this.#sessions.values()].map((session) => {
       const sandboxes = { idle: 0, busy: 0 };
@@ -62,7 +75,7 @@ export class NodeRegistry {
         sandboxes.idle += version.idle;
         sandboxes.busy += version.busy;
       }
-      return { id: session.nodeId, eligible: isResponsive(session), capacity: session.capacity, sandboxes };
+      return { id: session.nodeId, eligible: this.isEligible(session), capacity: session.capacity, sandboxes };
     });
   }
 
@@ -82,9 +95,4 @@ export class NodeRegistry {
       else session.sweep(now);
     }
   }
-}
-
-/** Heard of lately enough to be given new work. */
-export function isResponsive(session: NodeSession): boolean {
-  return !session.closed && session.silentMs < SUSPECT_MS;
 }

@@ -1,4 +1,4 @@
-import { isResponsive, type NodeRegistry } from '../nodes/node-registry.js';
+import type { NodeRegistry } from '../nodes/node-registry.js';
 import type { NodeSession } from '../nodes/node-session.js';
 import type { ClusterView, NodeView } from './cluster-view.js';
 import type { PlacementLedger } from './placement-ledger.js';
@@ -10,8 +10,6 @@ export class ConnectedNodesView implements ClusterView {
   constructor(
     private readonly registry: NodeRegistry,
     private readonly ledger: PlacementLedger,
-    /** Whether an operator lets the node take work. */
-    private readonly isEligible: (nodeId: string) => boolean,
   ) {}
 
   get size(): number {
@@ -31,7 +29,7 @@ export class ConnectedNodesView implements ClusterView {
     for (const session of this.registry.sessions()) {
       let view = this.#views.get(session);
       if (view === undefined) {
-        view = new SessionView(session, this.ledger, this.isEligible);
+        view = new SessionView(session, this.registry, this.ledger);
         this.#views.set(session, view);
       }
       yield view;
@@ -46,15 +44,15 @@ class SessionView implements NodeView {
 
   constructor(
     private readonly session: NodeSession,
+    private readonly registry: NodeRegistry,
     private readonly ledger: PlacementLedger,
-    private readonly isEligible: (nodeId: string) => boolean,
   ) {
     this.id = session.nodeId;
     this.runtimes = new Set(session.hello.runtimes.map((runtime) => runtime.name));
   }
 
   get eligible(): boolean {
-    return isResponsive(this.session) && this.isEligible(this.id);
+    return this.registry.isEligible(this.session);
   }
 
   get memoryBytesFree(): number {

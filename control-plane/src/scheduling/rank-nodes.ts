@@ -33,10 +33,12 @@ export function rankNodes(view: ClusterView, demand: Demand): NodeView[] {
   }
   if (warm.length + cold.length < 2) return warm.length > 0 ? warm : cold;
   warm.sort((a, b) => a.slotsFree - b.slotsFree);
-  const bound = LOAD_BOUND * (total === 0 ? 0 : (used + 1) / total);
   const scored = cold.map((node) => {
-    const load = (node.slotsTotal - node.slotsFree + 1) / node.slotsTotal;
-    return { node, load, overloaded: load > bound, score: rendezvousScore(demand.functionId, node.id) };
+    const usedHere = node.slotsTotal - node.slotsFree + 1;
+    // Rounded up, so that an empty fleet has no overloaded node.
+    const bound = Math.ceil((LOAD_BOUND * (used + 1) * node.slotsTotal) / total);
+    const score = rendezvousScore(demand.functionId, node.id);
+    return { node, load: usedHere / node.slotsTotal, overloaded: usedHere > bound, score };
   });
   scored.sort((a, b) => {
     if (a.overloaded !== b.overloaded) return a.overloaded ? 1 : -1;

@@ -1,0 +1,83 @@
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { Secret } from '@lambda-fleet/common/secret';
+import { z } from 'zod';
+
+const file = (what: string) =>
+  z.string().transform((path, ctx) => {
+    try {
+      return readFileSync(path);
+    } catch (err) {
+      const reason = err instanceof Error ? err.message : String(err);
+      ctx.addIssue({ code: 'custom', message: `${what} cannot be read: ${reason}` });
+      return z.NEVER;
+    }
+  });
+
+const port = z.coerce.number().int().min(0).max(65_535);
+
+const schema = z.object({
+  LAMBDA_HTTP_HOST: z.string().default('127.0.0.1'),
+  LAMBDA_HTTP_PORT: port.default(8080),
+  LAMBDA_GRPC_HOST: z.string().default('127.0.0.1'),
+  LAMBDA_GRPC_PORT: port.default(7070),
+  /** Functions are served by Host as `<name>.<domain>`. */
+  LAMBDA_DOMAIN: z
+    .string()
+    .regex(/^[a-z0-9.-]+$/, 'must be a domain name in lower case')
+    .default('localhost'),
+  /** `postgres://…`; `?host=/folder` for a unix socket. */
+  DATABASE_URL: z.string().regex(/^postgres(ql)?:\/\//, 'must be a postgres:// URL'),
+  /** Where the first API key is written when there is none yet. */
+  LAMBDA_API_KEY_FILE: z.string().min(1).optional(),
+  /** PEM files. Agents must present a certificate of this CA. */
+  LAMBDA_TLS_CA: file('the CA certificate'),
+  LAMBDA_TLS_CERT: file('the certificate'),
+  LAMBDA_TLS_KEY: file('the private key'),
+  /** Development mode: nodes that run functions without isolation are let in. */
+  LAMBDA_DEV: z.enum(['true', 'false']).default('false'),
+  /** How long an invocation may wait for a node, milliseconds. */
+  LAMBDA_QUEUE_BUDGET_MS: z.coerce.number().int().min(0).max(900_000).default(10_000),
+  /** Invocations in progress at once, waiting ones included. */
+  LAMBDA_CONCURRENCY_MAX: z.coerce.number().int().min(1).default(1_000),
+  LAMBDA_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
+});
+
+export interface ControlPlaneConfig {
+  readonly httpHost: string;
+  readonly httpPort: number;
+  readonly grpcHost: string;
+  readonly grpcPort: number;
+  readonly domain: string;
+  readonly databaseUrl: Secret;
+  readonly apiKeyFile: string | undefined;
+  readonly tls: { readonly ca: Buffer; readonly cert: Buffer; readonly key: Buffer };
+  readonly development: boolean;
+  readonly queueBudgetMs: number;
+  readonly concurrencyMax: number;
+  readonly logLevel: string;
+}
+
+/** Parses the environment once. Throws one error that names every variable that is wrong. */
+export function readConfig(env: NodeJS.ProcessEnv = process.env): ControlPlaneConfig {
+  const parsed = schema.safeParse(env);
+  if (!parsed.success) {
+    const problems = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
+    throw new Error(`The control plane cannot start with this environment. ${problems.join('; ')}`);
+  }
+  const value = parsed.data;
+  return Object.freeze({
+    httpHost: value.LAMBDA_HTTP_HOST,
+    httpPort: value.LAMBDA_HTTP_PORT,
+    grpcHost: value.LAMBDA_GRPC_HOST,
+    grpcPort: value.LAMBDA_GRPC_PORT,
+    domain: value.LAMBDA_DOMAIN,
+    databaseUrl: new Secret(value.DATABASE_URL),
+    apiKeyFile: value.LAMBDA_API_KEY_FILE === undefined ? undefined : resolve(value.LAMBDA_API_KEY_FILE),
+    tls: { ca: value.LAMBDA_TLS_CA, cert: value.LAMBDA_TLS_CERT, key: value.LAMBDA_TLS_KEY },
+    development: value.LAMBDA_DEV === 'true',
+    queueBudgetMs: value.LAMBDA_QUEUE_BUDGET_MS,
+    concurrencyMax: value.LAMBDA_CONCURRENCY_MAX,
+    logLevel: value.LAMBDA_LOG_LEVEL,
+  });
+}

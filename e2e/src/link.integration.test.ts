@@ -1,0 +1,341 @@
+import { randomUUID } from 'node:crypto';
+import { credentials } from '@grpc/grpc-js';
+import { PAYLOAD_BYTES_MAX } from '@lambda-fleet/common/limits';
+import {
+  type Capacity,
+  InvokeKind,
+  type LogBatch,
+  Outcome,
+  type ResponseEnd,
+  type VersionSpec,
+} from '@lambda-fleet/proto';
+import { pino } from 'pino';
+import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import {
+  type Authority,
+  issueAuthority,
+  issueCertificate,
+  type KeyAndCertificate,
+} from '../../cli/src/up/issue-certificate.js';
+import { type RunningFleetServer, startFleetServer } from '../../control-plane/src/grpc/fleet-server.js';
+import { createFleetService } from '../../control-plane/src/grpc/fleet-service.js';
+import type { DispatchAnswer } from '../../control-plane/src/nodes/dispatch.js';
+import { NodeRegistry } from '../../control-plane/src/nodes/node-registry.js';
+import type { NodeSession } from '../../control-plane/src/nodes/node-session.js';
+import type { AgentInvocation, InvocationSink } from '../../node-agent/src/invocations/invocation.js';
+import { fetchArtifactOver } from '../../node-agent/src/link/fetch-artifact.js';
+import { Link, type LinkRunner } from '../../node-agent/src/link/link.js';
+
+const log = pino({ level: 'silent' });
+const closers: (() => void | Promise<void>)[] = [];
+let authority: Authority;
+let serverCert: KeyAndCertificate;
+let nodeCert: KeyAndCertificate;
+
+beforeAll(async () => {
+  authority = await issueAuthority();
+  serverCert = await issueCertificate(authority, {
+    commonName: 'control-plane',
+    usage: 'server',
+    dnsNames: ['localhost'],
+    addresses: ['127.0.0.1'],
+  });
+  nodeCert = await issueCertificate(authority, { commonName: 'node-1', usage: 'client', dnsNames: [], addresses: [] });
+});
+
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close();
+});
+
+class ControlPlane {
+  readonly unclaimed: ResponseEnd[] = [];
+  readonly logs: LogBatch[] = [];
+  readonly welcomed: NodeSession[] = [];
+  readonly registry = new NodeRegistry({ onRoom: () => {}, onGone: () => {} });
+  server: RunningFleetServer | undefined;
+
+  async start(port = 0): Promise<this> {
+    const service = createFleetService({
+      registry: this.registry,
+      events: {
+        onCapacity: () => {},
+        onUnclaimedResult: (_session, end) => this.unclaimed.push(end),
+        onLogs: (_session, batch) => this.logs.push(batch),
+        onClosed: (session) => this.registry.remove(session),
+      },
+      readArtifact: async function* (projectId, sha256) {
+        yield Buffer.from(`${projectId}:`);
+        yield Buffer.alloc(200_000, sha256);
+      },
+      refuseHello: (hello) => (hello.isolation.includes('forbidden') ? 'not here' : undefined),
+      onWelcomed: (session) => this.welcomed.push(session),
+      log,
+    });
+    const tls = {
+      ca: Buffer.from(authority.certificatePem),
+      cert: Buffer.from(serverCert.certificatePem),
+      key: Buffer.from(serverCert.keyPem),
+    };
+    this.server = await startFleetServer(service, { host: '127.0.0.1', port, tls });
+    closers.push(() => this.stop());
+    return this;
+  }
+
+  async stop(): Promise<void> {
+    this.registry.close();
+    await this.server?.close();
+  }
+
+  async session(): Promise<NodeSession> {
+    await expect.poll(() => this.registry.session('node-1')?.payloads.attached, { timeout: 10_000 }).toBe(true);
+    const session = this.registry.session('node-1');
+    if (session === undefined) throw new Error('no session');
+    return session;
+  }
+}
+
+const CAPACITY: Capacity = { memoryBytesTotal: 1e9, memoryBytesFree: 1e9, slotsTotal: 4, slotsFree: 4, versions: [] };
+
+/** Answers every event with itself, unless told to hold. */
+class EchoRunner implements LinkRunner {
+  held: (() => void)[] | undefined;
+  started = 0;
+
+  invoke({ invoke, spec, payload }: AgentInvocation, sink: InvocationSink): void {
+    this.started += 1;
+    const answer = (): void => {
+      sink.log({
+        invocationId: invoke.invocationId,
+        functionId: spec.functionId,
+        projectId: spec.projectId,
+        versionId: spec.versionId,
+        sequence: 1,
+        unixMs: Date.now(),
+        stream: 1,
+        level: 'INFO',
+        text: 'hello',
+      });
+      sink.ended(endOf(invoke.invocationId, invoke.epoch, spec, payload));
+    };
+    if (this.held) this.held.push(answer);
+    else answer();
+  }
+  cancel(): void {}
+  forget(): void {}
+  capacity(): Capacity {
+    return CAPACITY;
+  }
+}
+
+function endOf(invocationId: string, epoch: number, spec: VersionSpec, body: Buffer): ResponseEnd {
+  return {
+    invocationId,
+    epoch,
+    versionId: spec.versionId,
+    projectId: spec.projectId,
+    functionId: spec.functionId,
+    functionName: spec.functionName,
+    versionNumber: spec.versionNumber,
+    memoryMb: spec.memoryMb,
+    trigger: 'api',
+    startedAtUnixMs: Date.now(),
+    outcome: Outcome.SUCCESS,
+    http: undefined,
+    bodyBytes: body.length,
+    bodyStreamed: false,
+    body,
+    error: undefined,
+    receipt: undefined,
+    replayed: false,
+    kind: InvokeKind.EVENT,
+  };
+}
+
+function agent(
+  controlPlane: { server: RunningFleetServer | undefined },
+  options: { cert?: KeyAndCertificate; isolation?: string } = {},
+) {
+  const runner = new EchoRunner();
+  const cert = options.cert ?? nodeCert;
+  const link = new Link({
+    address: `localhost:${controlPlane.server?.port}`,
+    credentials: credentials.createSsl(
+      Buffer.from(authority.certificatePem),
+      Buffer.from(cert.keyPem),
+      Buffer.from(cert.certificatePem),
+    ),
+    hello: {
+      protocolMin: 1,
+      protocolMax: 1,
+      agentVersion: 'test',
+      bootId: randomUUID(),
+      labels: {},
+      runtimes: [],
+      isolation: [options.isolation ?? 'none'],
+      architecture: 'x64',
+    },
+    runner,
+    onWelcomed: () => {},
+    log,
+  });
+  link.start();
+  closers.push(() => link.close());
+  return { runner, link };
+}
+
+const SPEC: VersionSpec = {
+  versionId: randomUUID(),
+  projectId: 'default',
+  functionId: randomUUID(),
+  functionName: 'echo',
+  versionNumber: 1,
+  runtime: 'nodejs',
+  handler: 'index.handler',
+  memoryMb: 128,
+  cpus: 1,
+  timeoutMs: 1_000,
+  initTimeoutMs: 1_000,
+  keepAliveMs: 1_000,
+  environment: {},
+  artifactSha256: 'ab'.repeat(32),
+  artifactBytes: 1,
+  arn: 'arn:aws:lambda:local:000000000000:function:echo',
+};
+
+function invoke(session: NodeSession, payload: Buffer, deadlineMs = 20_000): Promise<DispatchAnswer> {
+  const request = {
+    id: randomUUID(),
+    kind: InvokeKind.EVENT,
+    trigger: 'api',
+    payload,
+    traceId: '',
+    clientContext: '',
+    singleUse: false,
+  };
+  return session.dispatch(SPEC, request, 1, deadlineMs);
+}
+
+function bodyOf(answer: DispatchAnswer): Buffer {
+  if (answer.kind !== 'ended') throw new Error(`expected an end, got ${JSON.stringify(answer)}`);
+  return answer.body;
+}
+
+describe('the link', () => {
+  it('carries bodies of every size both ways unchanged', async () => {
+    const controlPlane = await new ControlPlane().start();
+    agent(controlPlane);
+    const session = await controlPlane.session();
+    for (const size of [0, 1, 32 * 1024, 32 * 1024 + 1, 1_000_000, PAYLOAD_BYTES_MAX]) {
+      const payload = Buffer.alloc(size, 'x');
+      payload.fill(String(size), 0, Math.min(size, 100));
+      expect(bodyOf(await invoke(session, payload)).equals(payload)).toBe(true);
+    }
+  });
+
+  it('matches answers to invocations when many large and small ones run at once', async () => {
+    const controlPlane = await new ControlPlane().start();
+    agent(controlPlane);
+    const session = await controlPlane.session();
+    const payloads = Array.from({ length: 60 }, (_, i) => Buffer.alloc(i % 3 === 0 ? 300_000 : 50, `body ${i} `));
+    const answers = await Promise.all(payloads.map((payload) => invoke(session, payload)));
+    expect(answers.every((answer, i) => bodyOf(answer).equals(payloads[i] ?? Buffer.alloc(0)))).toBe(true);
+  });
+
+  it('delivers the log lines of an invocation before its result', async () => {
+    const controlPlane = await new ControlPlane().start();
+    agent(controlPlane);
+    await invoke(await controlPlane.session(), Buffer.from('{}'));
+    expect(controlPlane.logs.flatMap((batch) => batch.lines.map((line) => line.text))).toEqual(['hello']);
+  });
+
+  it('answers an open invocation as lost when the agent goes, and never sends it again', async () => {
+    const controlPlane = await new ControlPlane().start();
+    const { runner, link } = agent(controlPlane);
+    runner.held = [];
+    const answer = invoke(await controlPlane.session(), Buffer.from('{}'));
+    await expect.poll(() => runner.started).toBe(1);
+    link.close();
+    expect((await answer).kind).toBe('lost');
+    const second = agent(controlPlane);
+    await controlPlane.session();
+    expect(second.runner.started).toBe(0);
+  });
+
+  it('gives up an invocation whose node answers nothing within its budgets', async () => {
+    const controlPlane = await new ControlPlane().start();
+    const { runner } = agent(controlPlane);
+    runner.held = [];
+    expect((await invoke(await controlPlane.session(), Buffer.from('{}'), 500)).kind).toBe('lost');
+  });
+
+  it('keeps results while the control plane is away and sends them again until they are acknowledged', async () => {
+    const first = await new ControlPlane().start();
+    const port = first.server?.port;
+    const { runner } = agent(first);
+    runner.held = [];
+    const answer = invoke(await first.session(), Buffer.from('"late"'));
+    await expect.poll(() => runner.started).toBe(1);
+    await first.stop();
+    expect((await answer).kind).toBe('lost');
+    for (const finish of runner.held) finish();
+
+    const second = await new ControlPlane().start(port);
+    const session = await second.session();
+    await expect.poll(() => second.unclaimed.length).toBe(1);
+    expect(second.unclaimed[0]).toMatchObject({ replayed: true, functionName: 'echo' });
+    expect(Buffer.from(second.unclaimed[0]?.body ?? '').toString()).toBe('"late"');
+    expect(second.logs.flatMap((batch) => batch.lines)).toHaveLength(1);
+
+    // Not acknowledged: the next session hears of it again. Acknowledged: never more.
+    session.close('test');
+    const third = await second.session();
+    await expect.poll(() => second.unclaimed.length).toBe(2);
+    const { invocationId = '', epoch = 0 } = second.unclaimed[0] ?? {};
+    third.acknowledge([{ invocationId, epoch }]);
+    third.acknowledgeLogs(1);
+    runner.held = undefined;
+    // Everything on the stream is in order: once this is answered, the acknowledgement has arrived.
+    bodyOf(await invoke(third, Buffer.from('{}')));
+    third.close('test');
+    await second.session();
+    const again = second.unclaimed.filter((end) => end.invocationId === invocationId);
+    expect(again).toHaveLength(2);
+  }, 30_000);
+
+  it('lets an agent fetch only the artifacts of versions it was told to run', async () => {
+    const controlPlane = await new ControlPlane().start();
+    const { link } = agent(controlPlane);
+    const session = await controlPlane.session();
+    const fetch = fetchArtifactOver(link);
+    const read = async () => {
+      let bytes = 0;
+      for await (const chunk of fetch(SPEC.artifactSha256)) bytes += chunk.length;
+      return bytes;
+    };
+    await expect(read()).rejects.toThrow(/no such artifact/);
+    await invoke(session, Buffer.from('{}'));
+    expect(await read()).toBe(200_000 + 'default:'.length);
+  });
+
+  it('turns away a certificate of another authority', async () => {
+    const controlPlane = await new ControlPlane().start();
+    const foreign = await issueCertificate(await issueAuthority(), {
+      commonName: 'node-1',
+      usage: 'client',
+      dnsNames: [],
+      addresses: [],
+    });
+    const { link } = agent(controlPlane, { cert: foreign });
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    expect(link.readySession).toBeUndefined();
+    expect(controlPlane.registry.size).toBe(0);
+  });
+
+  it('turns away a node that the control plane does not want', async () => {
+    const controlPlane = await new ControlPlane().start();
+    const { link } = agent(controlPlane, { isolation: 'forbidden' });
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    expect(link.readySession).toBeUndefined();
+    expect(controlPlane.registry.size).toBe(0);
+  });
+});

@@ -1,0 +1,87 @@
+import { readFileSync } from 'node:fs';
+import { availableParallelism, totalmem } from 'node:os';
+import { resolve } from 'node:path';
+import { z } from 'zod';
+
+const file = (what: string) =>
+  z.string().transform((path, ctx) => {
+    try {
+      return readFileSync(path);
+    } catch (err) {
+      const reason = err instanceof Error ? err.message : String(err);
+      ctx.addIssue({ code: 'custom', message: `${what} cannot be read: ${reason}` });
+      return z.NEVER;
+    }
+  });
+
+/** Sandboxes may use three quarters of the machine; the rest is for the system, the engine and the agent. */
+const DEFAULT_MEMORY_MB = Math.floor((totalmem() / 1024 / 1024) * 0.75);
+
+const DEFAULT_SLOTS = Math.max(8, 8 * availableParallelism());
+
+const schema = z.object({
+  /** `host:port` of the control plane's link. */
+  LAMBDA_CONTROL_PLANE: z.string().regex(/^.+:\d+$/, 'must be host:port'),
+  LAMBDA_DATA_DIR: z.string().min(1),
+  LAMBDA_DRIVER: z.enum(['docker', 'process']),
+  /** PEM files. The certificate's common name is this node's id. */
+  LAMBDA_TLS_CA: file('the CA certificate'),
+  LAMBDA_TLS_CERT: file('the certificate'),
+  LAMBDA_TLS_KEY: file('the private key'),
+  /** Memory that sandboxes may use together. */
+  LAMBDA_MEMORY_MB: z.coerce.number().int().min(128).default(DEFAULT_MEMORY_MB),
+  /** Sandboxes at once. */
+  LAMBDA_SLOTS: z.coerce.number().int().min(1).max(10_000).default(DEFAULT_SLOTS),
+  /** `key=value`, comma separated. */
+  LAMBDA_LABELS: z.string().default(''),
+  LAMBDA_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
+  DOCKER_HOST: z.string().optional(),
+  XDG_RUNTIME_DIR: z.string().optional(),
+});
+
+export interface AgentConfig {
+  readonly controlPlane: string;
+  readonly dataDir: string;
+  readonly driver: 'docker' | 'process';
+  readonly tls: { readonly ca: Buffer; readonly cert: Buffer; readonly key: Buffer };
+  readonly memoryBytes: number;
+  readonly slots: number;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly logLevel: string;
+  readonly dockerHost: string | undefined;
+  readonly runtimeDir: string | undefined;
+}
+
+/** Parses the environment once. Throws one error that names every variable that is wrong. */
+export function readConfig(env: NodeJS.ProcessEnv = process.env): AgentConfig {
+  const parsed = schema.safeParse(env);
+  if (!parsed.success) {
+    const problems = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
+    throw new Error(`The agent cannot start with this environment. ${problems.join('; ')}`);
+  }
+  const value = parsed.data;
+  return Object.freeze({
+    controlPlane: value.LAMBDA_CONTROL_PLANE,
+    dataDir: resolve(value.LAMBDA_DATA_DIR),
+    driver: value.LAMBDA_DRIVER,
+    tls: { ca: value.LAMBDA_TLS_CA, cert: value.LAMBDA_TLS_CERT, key: value.LAMBDA_TLS_KEY },
+    memoryBytes: value.LAMBDA_MEMORY_MB * 1024 * 1024,
+    slots: value.LAMBDA_SLOTS,
+    labels: parseLabels(value.LAMBDA_LABELS),
+    logLevel: value.LAMBDA_LOG_LEVEL,
+    dockerHost: value.DOCKER_HOST,
+    runtimeDir: value.XDG_RUNTIME_DIR,
+  });
+}
+
+function parseLabels(text: string): Record<string, string> {
+  const labels: Record<string, string> = {};
+  for (const pair of text.split(',').filter((part) => part !== '')) {
+    const [key, ...value] = pair.split('=');
+    if (key === undefined || key === '' || value.length === 0) {
+      throw new Error(`LAMBDA_LABELS: "${pair}" is not key=value.`);
+    }
+    labels[key] = value.join('=');
+  }
+  return labels;
+}

@@ -1,0 +1,61 @@
+import { InvokeKind, Outcome, type ResponseEnd } from '@lambda-fleet/proto';
+import { describe, expect, it } from 'vitest';
+import { KeptResults } from './kept-results.js';
+
+function end(invocationId: string, bytes = 0, epoch = 1): ResponseEnd {
+  return {
+    invocationId,
+    epoch,
+    versionId: 'v',
+    projectId: 'default',
+    functionId: 'f',
+    functionName: 'f',
+    versionNumber: 1,
+    memoryMb: 128,
+    trigger: 'api',
+    startedAtUnixMs: 0,
+    outcome: Outcome.SUCCESS,
+    http: undefined,
+    bodyBytes: bytes,
+    bodyStreamed: false,
+    body: Buffer.alloc(bytes),
+    error: undefined,
+    receipt: undefined,
+    replayed: false,
+    kind: InvokeKind.EVENT,
+  };
+}
+
+describe('KeptResults', () => {
+  it('replays what is not acknowledged, oldest first, marked as sent before', () => {
+    const kept = new KeptResults({ resultsMax: 10, bytesMax: 1e6 });
+    for (const id of ['a', 'b', 'c']) kept.keep(end(id));
+    kept.acknowledge([{ invocationId: 'b', epoch: 1 }]);
+    expect(kept.replay().map((result) => [result.invocationId, result.replayed])).toEqual([
+      ['a', true],
+      ['c', true],
+    ]);
+  });
+
+  it('does not take the acknowledgement of another attempt', () => {
+    const kept = new KeptResults({ resultsMax: 10, bytesMax: 1e6 });
+    kept.keep(end('a', 0, 2));
+    kept.acknowledge([{ invocationId: 'a', epoch: 1 }]);
+    expect(kept.size).toBe(1);
+  });
+
+  it('is full by number or by bytes, and has room again after acknowledgements', () => {
+    const byNumber = new KeptResults({ resultsMax: 2, bytesMax: 1e6 });
+    byNumber.keep(end('a'));
+    byNumber.keep(end('b'));
+    expect(byNumber.full).toBe(true);
+    byNumber.acknowledge([{ invocationId: 'a', epoch: 1 }]);
+    expect(byNumber.full).toBe(false);
+
+    const byBytes = new KeptResults({ resultsMax: 100, bytesMax: 10_000 });
+    byBytes.keep(end('a', 9_500));
+    expect(byBytes.full).toBe(true);
+    byBytes.acknowledge([{ invocationId: 'a', epoch: 1 }]);
+    expect(byBytes.full).toBe(false);
+  });
+});
