@@ -1,0 +1,361 @@
+import { randomUUID } from 'node:crypto';
+import {
+  type ControlMessage,
+  type Hello,
+  InvokeKind,
+  type Invoke as InvokeMessage,
+  Outcome,
+  RefusalReason,
+  type ResponseEnd,
+  StartPath,
+} from '@lambda-fleet/proto';
+import { pino } from 'pino';
+import { describe, expect, it } from 'vitest';
+import { ConcurrencyLimiter } from '../admission/concurrency-limiter.js';
+import type { ResolvedVersion } from '../functions/resolved-version.js';
+import { NodeRegistry } from '../nodes/node-registry.js';
+import { NodeSession } from '../nodes/node-session.js';
+import { ConnectedNodesView } from '../scheduling/connected-nodes-view.js';
+import { MemoryPlacementLedger } from '../scheduling/memory-placement-ledger.js';
+import { Placement } from '../scheduling/placement.js';
+import type { ExecutionRecord } from './execution-record.js';
+import type { InvocationRequest, Trigger } from './invocation.js';
+import { createInvoke } from './invoke.js';
+import { Journal } from './journal.js';
+import { recordUnclaimedResult } from './unclaimed-result.js';
+
+const log = pino({ level: 'silent' });
+
+const VERSION: ResolvedVersion = {
+  projectId: 'default',
+  functionId: randomUUID(),
+  functionName: 'greet',
+  httpAuth: 'key',
+  spec: {
+    versionId: randomUUID(),
+    projectId: 'default',
+    functionId: randomUUID(),
+    functionName: 'greet',
+    versionNumber: 3,
+    runtime: 'nodejs',
+    handler: 'index.handler',
+    memoryMb: 128,
+    cpus: 1,
+    timeoutMs: 1_000,
+    initTimeoutMs: 1_000,
+    keepAliveMs: 1_000,
+    environment: {},
+    artifactSha256: 'ab'.repeat(32),
+    artifactBytes: 1,
+    arn: 'arn',
+  },
+};
+
+function system(options: { concurrencyMax?: number; queueBudgetMs?: number } = {}) {
+  const ledger = new MemoryPlacementLedger();
+  const registry: NodeRegistry = new NodeRegistry({
+    onRoom: (nodeId) => {
+      const session = registry.session(nodeId);
+      if (session === undefined) return;
+      const { memoryBytesTotal, slotsTotal } = session.capacity;
+      ledger.setCapacity(nodeId, { memoryBytes: memoryBytesTotal, slots: slotsTotal });
+      placement.roomChanged();
+    },
+    onGone: (nodeId) => ledger.removeNode(nodeId),
+  });
+  const placement: Placement = new Placement({
+    view: new ConnectedNodesView(registry, ledger),
+    ledger,
+    queue: { perLaneMax: 2, totalMax: 10 },
+  });
+  const recorded: ExecutionRecord[] = [];
+  const journal = new Journal({
+    insert: async (records) => {
+      recorded.push(...records);
+    },
+    log,
+  });
+  const invoke = createInvoke({
+    limiter: new ConcurrencyLimiter(options.concurrencyMax ?? 100),
+    placement,
+    registry,
+    journal,
+    queueBudgetMs: options.queueBudgetMs ?? 2_000,
+    onResult: () => {},
+    log,
+  });
+
+  /** Connects a node that does with each Invoke what `behave` says. */
+  function connect(nodeId: string, behave: (invoke: InvokeMessage, session: NodeSession) => void, slots = 4) {
+    const invokes: InvokeMessage[] = [];
+    const acknowledged: string[] = [];
+    const session: NodeSession = new NodeSession(
+      nodeId,
+      hello(slots),
+      {
+        write: (messages: ControlMessage[]) => {
+          for (const { message } of messages) {
+            if (message?.$case === 'resultAck')
+              acknowledged.push(...message.value.results.map((ref) => ref.invocationId));
+            if (message?.$case !== 'invoke') continue;
+            invokes.push(message.value);
+            behave(message.value, session);
+          }
+          return true;
+        },
+        end: () => {},
+      },
+      {
+        onCapacity: () => registry.setEligible(nodeId, true),
+        onUnclaimedResult: (from, end) => recordUnclaimedResult(journal, from, end),
+        onLogs: () => {},
+        onClosed: (closed) => registry.remove(closed),
+      },
+      log,
+    );
+    registry.add(session);
+    return { session, invokes, acknowledged };
+  }
+  return { invoke, connect, recorded, registry, ledger };
+}
+
+function hello(slots: number): Hello {
+  return {
+    protocolMin: 1,
+    protocolMax: 1,
+    agentVersion: 'test',
+    bootId: 'b',
+    labels: {},
+    runtimes: [{ name: 'nodejs', digest: 'd' }],
+    isolation: ['runc'],
+    architecture: 'x64',
+    capacity: { memoryBytesTotal: 1e9, memoryBytesFree: 1e9, slotsTotal: slots, slotsFree: slots, versions: [] },
+  };
+}
+
+function request(trigger: Trigger = 'api'): InvocationRequest {
+  return {
+    id: randomUUID(),
+    kind: InvokeKind.EVENT,
+    trigger,
+    payload: Buffer.from('{"name":"World"}'),
+    traceId: '',
+    clientContext: '',
+    singleUse: false,
+    arrivedAt: performance.now(),
+    resolveMs: 0,
+  };
+}
+
+function endOf(invoke: InvokeMessage, outcome: Outcome = Outcome.SUCCESS): ResponseEnd {
+  const { spec } = VERSION;
+  const body = Buffer.from('{"message":"Hello"}');
+  return {
+    invocationId: invoke.invocationId,
+    epoch: invoke.epoch,
+    versionId: spec.versionId,
+    projectId: spec.projectId,
+    functionId: spec.functionId,
+    functionName: spec.functionName,
+    versionNumber: spec.versionNumber,
+    memoryMb: spec.memoryMb,
+    trigger: invoke.trigger,
+    startedAtUnixMs: Date.now(),
+    outcome,
+    http: undefined,
+    bodyBytes: body.length,
+    bodyStreamed: false,
+    body,
+    error: undefined,
+    receipt: {
+      start: StartPath.WARM,
+      sandboxId: 's',
+      queueUs: 1,
+      sandboxUs: 0,
+      initUs: 0,
+      runUs: 1_500,
+      cpuUs: 900,
+      memoryPeakBytes: 1_000,
+      fault: 0,
+    },
+    replayed: false,
+    kind: invoke.kind,
+  };
+}
+
+const succeed = (invoke: InvokeMessage, session: NodeSession) =>
+  session.receive({ message: { $case: 'responseEnd', value: endOf(invoke) } });
+
+const refuse = (reason: RefusalReason) => (invoke: InvokeMessage, session: NodeSession) =>
+  session.receive({
+    message: {
+      $case: 'refused',
+      value: { invocationId: invoke.invocationId, epoch: invoke.epoch, reason, detail: 'full' },
+    },
+  });
+
+describe('invoke', () => {
+  it('answers with the result, records it once and then tells the agent so', async () => {
+    const { invoke, connect, recorded } = system();
+    const node = connect('n1', succeed);
+    const call = request();
+    const result = await invoke(VERSION, call);
+    expect(result).toMatchObject({ id: call.id, outcome: 'success', nodeId: 'n1' });
+    expect(result.receipt).toMatchObject({ start: 'warm', runMs: 1.5, cpuMs: 0.9 });
+    expect(result.body.toString()).toBe('{"message":"Hello"}');
+    await expect.poll(() => node.acknowledged).toEqual([call.id]);
+    expect(recorded).toHaveLength(1);
+    expect(recorded[0]).toMatchObject({ id: call.id, outcome: 'success', input: '{"name":"World"}', versionNumber: 3 });
+  });
+
+  it('sends the spec of a version once per session, and again when the agent asks for it', async () => {
+    const { invoke, connect } = system();
+    let forgot = false;
+    const node = connect('n1', (message, session) => {
+      if (forgot && message.spec === undefined) refuse(RefusalReason.UNKNOWN_VERSION)(message, session);
+      else succeed(message, session);
+    });
+    await invoke(VERSION, request());
+    await invoke(VERSION, request());
+    forgot = true;
+    expect((await invoke(VERSION, request())).outcome).toBe('success');
+    expect(node.invokes.map((message) => message.spec !== undefined)).toEqual([true, false, false, true]);
+  });
+
+  it('tries another node when one refuses', async () => {
+    const { invoke, connect } = system();
+    const nodes = ['n1', 'n2', 'n3'].map((id) =>
+      connect(id, id === 'n2' ? succeed : refuse(RefusalReason.NO_CAPACITY)),
+    );
+    expect(await invoke(VERSION, request())).toMatchObject({ outcome: 'success', nodeId: 'n2' });
+    expect(nodes.every((node) => node.invokes.length <= 1)).toBe(true);
+  });
+
+  it('answers outcome_unknown when the link breaks, and never runs it anywhere else', async () => {
+    const { invoke, connect, recorded } = system();
+    const broken = connect('n1', (_message, session) => session.close('test'));
+    const call = request();
+    const pending = invoke(VERSION, call);
+    const result = await pending;
+    const other = connect('n2', succeed);
+    expect(result).toMatchObject({ outcome: 'outcome_unknown', nodeId: 'n1' });
+    expect(broken.invokes).toHaveLength(1);
+    expect(other.invokes).toHaveLength(0);
+    await expect.poll(() => recorded.map((record) => record.outcome)).toEqual(['outcome_unknown']);
+  });
+
+  it('records the result of an agent that comes back after its caller was answered', async () => {
+    const { connect, recorded } = system();
+    const node = connect('n1', () => {});
+    const late = endOf({
+      invocationId: randomUUID(),
+      epoch: 1,
+      trigger: 'api',
+      kind: InvokeKind.EVENT,
+    } as InvokeMessage);
+    node.session.receive({ message: { $case: 'responseEnd', value: { ...late, replayed: true } } });
+    await expect.poll(() => recorded.map((record) => record.id)).toEqual([late.invocationId]);
+    await expect.poll(() => node.acknowledged).toEqual([late.invocationId]);
+  });
+
+  it('drops a late result whose ids or times are lies, and releases the agent from it', async () => {
+    const { connect, recorded } = system();
+    const node = connect('n1', () => {});
+    const good = endOf({
+      invocationId: randomUUID(),
+      epoch: 1,
+      trigger: 'api',
+      kind: InvokeKind.EVENT,
+    } as InvokeMessage);
+    for (const lie of [{ invocationId: "'; --" }, { functionId: 'f' }, { startedAtUnixMs: 9e15 }, { outcome: 99 }]) {
+      node.session.receive({ message: { $case: 'responseEnd', value: { ...good, ...lie } as ResponseEnd } });
+    }
+    await expect.poll(() => node.acknowledged.length).toBe(4);
+    expect(recorded).toEqual([]);
+  });
+
+  it('waits for a node and runs as soon as one connects', async () => {
+    const { invoke, connect } = system();
+    const pending = invoke(VERSION, request());
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    connect('n1', succeed);
+    expect((await pending).outcome).toBe('success');
+  });
+
+  it('says not_started, with a time to come back, when no node has room in time', async () => {
+    const { invoke, recorded } = system({ queueBudgetMs: 20 });
+    const result = await invoke(VERSION, request());
+    expect(result).toMatchObject({
+      outcome: 'not_started',
+      retryAfterSeconds: 1,
+      reason: expect.stringContaining('No node'),
+    });
+    await expect.poll(() => recorded.map((record) => record.outcome)).toEqual(['not_started']);
+  });
+
+  it('says at once that no node offers the runtime', async () => {
+    const { invoke, connect } = system();
+    connect('n1', succeed);
+    const python = { ...VERSION, spec: { ...VERSION.spec, runtime: 'python' } };
+    expect(await invoke(python, request())).toMatchObject({
+      outcome: 'not_started',
+      reason: 'No connected node offers the runtime python.',
+    });
+  });
+
+  it('throttles what is over the limit and records nothing of it', async () => {
+    const { invoke, connect, recorded } = system({ concurrencyMax: 1 });
+    const held: (() => void)[] = [];
+    connect('n1', (message, session) => held.push(() => succeed(message, session)));
+    const first = invoke(VERSION, request());
+    await expect.poll(() => held.length).toBe(1);
+    expect(await invoke(VERSION, request())).toMatchObject({ outcome: 'throttled', retryAfterSeconds: 1 });
+    held[0]?.();
+    expect((await first).outcome).toBe('success');
+    expect(
+      (
+        await Promise.all([
+          invoke(VERSION, request()),
+          expect
+            .poll(() => held.length)
+            .toBe(2)
+            .then(() => held[1]?.()),
+        ])
+      )[0].outcome,
+    ).toBe('success');
+    await expect.poll(() => recorded.length).toBe(2);
+  });
+
+  it('throttles a function of which too many wait already', async () => {
+    const { invoke, connect } = system();
+    const held: (() => void)[] = [];
+    connect('n1', (message, session) => held.push(() => succeed(message, session)), 1);
+    const running = [invoke(VERSION, request()), invoke(VERSION, request()), invoke(VERSION, request())];
+    await expect.poll(() => held.length).toBe(1);
+    expect((await invoke(VERSION, request())).outcome).toBe('throttled');
+    for (let i = 0; i < 3; i += 1) {
+      await expect.poll(() => held.length).toBe(i + 1);
+      held[i]?.();
+    }
+    expect((await Promise.all(running)).map((result) => result.outcome)).toEqual(['success', 'success', 'success']);
+  });
+
+  it('returns every reservation, whatever the outcome', async () => {
+    const { invoke, connect, ledger } = system({ queueBudgetMs: 50 });
+    connect('n1', refuse(RefusalReason.NO_CAPACITY));
+    await invoke(VERSION, request());
+    expect(ledger.free('n1')).toEqual({ memoryBytes: 1e9, slots: 4 });
+  });
+
+  it.each(['deploy', 'test'] as const)(
+    'leaves no execution of a %s, and releases the agent from its result',
+    async (trigger) => {
+      const { invoke, connect, recorded } = system();
+      const node = connect('n1', succeed);
+      const call = request(trigger);
+      await invoke(VERSION, call);
+      await expect.poll(() => node.acknowledged).toEqual([call.id]);
+      expect(recorded).toEqual([]);
+    },
+  );
+});
