@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { FaultOwner, type Receipt, type ResponseEnd, StartPath } from '@lambda-fleet/proto';
 import type { ExecutionError, ExecutionReceipt } from '../db/schema.js';
+import { storableText } from '../db/storable-text.js';
 import type { InvocationRequest, OutcomeName } from './invocation.js';
 
 /** Input and output are kept up to this many bytes; longer ones are left out. */
@@ -68,11 +69,6 @@ export function toExecutionError(end: ResponseEnd): ExecutionError | undefined {
     errorMessage: storableText(errorMessage),
     trace: trace.map(storableText),
   };
-}
-
-/** PostgreSQL's text and jsonb hold every character but NUL, which hostile output is free to contain. */
-export function storableText(text: string): string {
-  return text.includes('\0') ? text.replaceAll('\0', '\uFFFD') : text;
 }
 
 /** The bytes as text, or undefined when they are too long or no text. */

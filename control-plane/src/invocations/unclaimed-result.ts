@@ -1,11 +1,11 @@
 import type { ResponseEnd } from '@lambda-fleet/proto';
 import { Outcome } from '@lambda-fleet/proto';
+import { storableText } from '../db/storable-text.js';
 import type { NodeSession } from '../nodes/node-session.js';
 import {
   type ExecutionRecord,
   leavesNoExecution,
   storableBytes,
-  storableText,
   toExecutionError,
   toExecutionReceipt,
 } from './execution-record.js';

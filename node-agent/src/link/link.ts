@@ -69,6 +69,7 @@ export class Link implements InvocationSink {
     send: (batch, bytes) => this.#sendLogs(batch, bytes),
     lingerMs: 50,
     batchLinesMax: 500,
+    batchBytesMax: 256 * 1024,
     keptBytesMax: 32 * 1024 * 1024,
   });
 

@@ -18,7 +18,13 @@ function line(text: string, sequence = 1): LogLine {
 
 function shipper(keptBytesMax = 1e6) {
   const sent: LogBatch[] = [];
-  const logs = new LogShipper({ send: (batch) => sent.push(batch), lingerMs: 5, batchLinesMax: 3, keptBytesMax });
+  const logs = new LogShipper({
+    send: (batch) => sent.push(batch),
+    lingerMs: 5,
+    batchLinesMax: 3,
+    batchBytesMax: 1e4,
+    keptBytesMax,
+  });
   const texts = () => sent.map((batch) => batch.lines.map(({ text }) => text));
   return { logs, sent, texts };
 }
@@ -29,6 +35,12 @@ describe('LogShipper', () => {
     for (const text of ['a', 'b', 'c', 'd']) logs.add(line(text));
     expect(texts()).toEqual([['a', 'b', 'c']]);
     await expect.poll(texts).toEqual([['a', 'b', 'c'], ['d']]);
+  });
+
+  it('sends a batch that has grown large without waiting for more lines', () => {
+    const { logs, sent } = shipper();
+    logs.add(line('x'.repeat(20_000)));
+    expect(sent).toHaveLength(1);
   });
 
   it('sends again what is not acknowledged, under the same sequence', () => {

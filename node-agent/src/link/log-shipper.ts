@@ -6,6 +6,8 @@ export interface LogShipperOptions {
   /** How long a line may wait for company, milliseconds. */
   readonly lingerMs: number;
   readonly batchLinesMax: number;
+  /** A batch is sent when it holds this much, so that one never outgrows a gRPC message. */
+  readonly batchBytesMax: number;
   /** Bytes of lines that wait for an acknowledgement; past it, new lines are dropped and counted. */
   readonly keptBytesMax: number;
 }
@@ -44,7 +46,8 @@ export class LogShipper {
     }
     if (this.#dropped > 0) this.#append(this.#droppedMarker(line), LINE_OVERHEAD_BYTES);
     this.#append(line, bytes);
-    if (this.#lines.length >= this.options.batchLinesMax) this.flush();
+    const full = this.#lines.length >= this.options.batchLinesMax || this.#lineBytes >= this.options.batchBytesMax;
+    if (full) this.flush();
     else this.#timer ??= setTimeout(this.flush, this.options.lingerMs);
   }
 

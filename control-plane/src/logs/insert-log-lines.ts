@@ -1,0 +1,34 @@
+import type { Database } from '../db/database.js';
+import type { StoredLogLine } from './log-line.js';
+import type { NewLogLine } from './log-writer.js';
+
+/** Stores lines in one statement, skips those that are there already, and returns the new ones by id. */
+export async function insertLogLines(
+  database: Database,
+  lines: readonly NewLogLine[],
+): Promise<readonly StoredLogLine[]> {
+  const rows = lines.map((line) => ({
+    project_id: line.projectId,
+    function_id: line.functionId,
+    execution_id: line.executionId,
+    version_id: line.versionId,
+    sequence: line.sequence,
+    at: line.at.toISOString(),
+    stream: line.stream,
+    level: line.level,
+    text: line.text,
+  }));
+  const stored = await database.run(
+    'store log lines',
+    (sql) => sql<StoredLogLine[]>`
+      INSERT INTO log_lines (project_id, function_id, execution_id, version_id, sequence, at, stream, level, text)
+      SELECT project_id, function_id, execution_id, version_id, sequence, at, stream, level, text
+      FROM jsonb_to_recordset(${sql.json(rows)}) AS r (
+        project_id text, function_id uuid, execution_id uuid, version_id uuid, sequence integer, at timestamptz,
+        stream text, level text, text text
+      )
+      ON CONFLICT (execution_id, sequence) DO NOTHING
+      RETURNING *`,
+  );
+  return [...stored].sort((a, b) => a.id - b.id);
+}
