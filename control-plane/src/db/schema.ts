@@ -4,6 +4,7 @@ import {
   boolean,
   customType,
   doublePrecision,
+  foreignKey,
   index,
   integer,
   jsonb,
@@ -73,7 +74,10 @@ export const artifacts = pgTable(
     projectId: projectId(),
     sha256: text('sha256').notNull(),
     bytes: bigint('bytes', { mode: 'number' }).notNull(),
-    createdAt: at('created_at').notNull().default(now),
+    /** Set once every chunk is there. Until then the artifact does not exist for readers. */
+    complete: boolean('complete').notNull().default(false),
+    /** The last time that it was put: one that no version uses is removed some time after this. */
+    touchedAt: at('touched_at').notNull().default(now),
   },
   (t) => [primaryKey({ columns: [t.projectId, t.sha256] })],
 );
@@ -86,7 +90,14 @@ export const artifactChunks = pgTable(
     sequence: integer('sequence').notNull(),
     data: bytea('data').notNull(),
   },
-  (t) => [primaryKey({ columns: [t.projectId, t.sha256, t.sequence] })],
+  (t) => [
+    primaryKey({ columns: [t.projectId, t.sha256, t.sequence] }),
+    foreignKey({
+      columns: [t.projectId, t.sha256],
+      foreignColumns: [artifacts.projectId, artifacts.sha256],
+      name: 'artifact_chunks_artifact',
+    }).onDelete('cascade'),
+  ],
 );
 
 export const functions = pgTable(
@@ -132,7 +143,16 @@ export const versions = pgTable(
     artifactBytes: bigint('artifact_bytes', { mode: 'number' }).notNull(),
     createdAt: at('created_at').notNull().default(now),
   },
-  (t) => [uniqueIndex('versions_function_number').on(t.functionId, t.number)],
+  (t) => [
+    uniqueIndex('versions_function_number').on(t.functionId, t.number),
+    index('versions_artifact').on(t.projectId, t.artifactSha256),
+    /** Removing an unused artifact and deploying it at the same moment: one of the two fails, no version loses its code. */
+    foreignKey({
+      columns: [t.projectId, t.artifactSha256],
+      foreignColumns: [artifacts.projectId, artifacts.sha256],
+      name: 'versions_artifact_exists',
+    }),
+  ],
 );
 
 /**

@@ -57,6 +57,11 @@ export class NodeRegistry {
     this.events.onGone(session.nodeId);
   }
 
+  /** The node's agent reported; ignored when the session was replaced meanwhile. */
+  capacityChanged(session: NodeSession): void {
+    if (this.#sessions.get(session.nodeId) === session) this.events.onRoom(session.nodeId);
+  }
+
   setEligible(nodeId: string, eligible: boolean): void {
     if (eligible) this.#ineligible.delete(nodeId);
     else this.#ineligible.add(nodeId);

@@ -18,6 +18,8 @@ import type { RuntimeName } from '@lambda-fleet/common/runtime-names';
  */
 export interface SandboxDriver {
   readonly name: 'docker' | 'process';
+  /** User that runtimes run as, where it is another one than the agent's: it must be able to connect to the channel. */
+  readonly sandboxUid: number | undefined;
   /** Isolation kinds the sandboxes of this driver have, as reported in `Hello`. */
   readonly isolation: readonly string[];
   /** Runtimes that can be started here. Digest identifies the image, or the interpreter's version. */
@@ -52,7 +54,13 @@ export interface SandboxInstance {
   onOutput(listener: (stream: 'stdout' | 'stderr', bytes: Buffer) => void): void;
   /** Processor time so far and peak memory since {@link resetPeak}; undefined where it cannot be measured. */
   usage(): SandboxUsage | undefined;
+  /** Starts a new measurement of peak memory and forgets earlier kills for memory: call it before each run. */
   resetPeak(): void;
+  /**
+   * To be called in the moment the channel closes. The kernel's evidence of why (the counter of kills for memory)
+   * is gone as soon as the engine has cleaned up, which may be before `exited` resolves.
+   */
+  channelClosed(): void;
   stop(): Promise<void>;
 }
 

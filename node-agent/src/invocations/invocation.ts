@@ -12,7 +12,8 @@ export interface AgentInvocation {
 
 /**
  * Where the runner tells what became of invocations. For each one exactly one of
- * `refused` or `ended` is called. All its log lines come before `ended`.
+ * `refused` or `ended` is called. Its log lines come before `ended`, except output written straight to file
+ * descriptors 1 and 2: engines deliver that late, and no result waits for it.
  */
 export interface InvocationSink {
   /** Attests that no byte of the payload entered a sandbox. */

@@ -44,6 +44,16 @@ describe('KeptResults', () => {
     expect(kept.size).toBe(1);
   });
 
+  it('tells when everything is acknowledged, and gives up waiting for it', async () => {
+    const kept = new KeptResults({ resultsMax: 10, bytesMax: 1e6 });
+    await kept.drained(10_000);
+    kept.keep(end('a'));
+    await kept.drained(5);
+    const drained = kept.drained(10_000);
+    kept.acknowledge([{ invocationId: 'a', epoch: 1 }]);
+    await drained;
+  });
+
   it('is full by number or by bytes, and has room again after acknowledgements', () => {
     const byNumber = new KeptResults({ resultsMax: 2, bytesMax: 1e6 });
     byNumber.keep(end('a'));

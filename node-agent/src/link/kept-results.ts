@@ -18,6 +18,7 @@ const OVERHEAD_BYTES = 1_024;
 export class KeptResults {
   readonly #results = new Map<string, ResponseEnd>();
   #bytes = 0;
+  #onEmpty: () => void = () => {};
 
   constructor(private readonly limits: KeptResultsLimits) {}
 
@@ -42,6 +43,19 @@ export class KeptResults {
       this.#results.delete(key(ref));
       this.#bytes -= sizeOf(end);
     }
+    if (this.#results.size === 0) this.#onEmpty();
+  }
+
+  /** Resolves when everything is acknowledged, or after `waitMs`. */
+  drained(waitMs: number): Promise<void> {
+    if (this.#results.size === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, waitMs);
+      this.#onEmpty = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
   }
 
   /** Everything that is kept, oldest first, marked as sent before. */

@@ -44,6 +44,9 @@ export interface LinkOptions {
 /** A connection that lasted this long counts as a success: the next failure backs off from the start. */
 const LASTED_MS = 5_000;
 
+/** How long a stopping agent waits for its last results to be recorded. */
+const FAREWELL_MS = 2_000;
+
 /** Capacity reports are joined to at most ten a second. */
 const CAPACITY_LINGER_MS = 100;
 
@@ -85,14 +88,15 @@ export class Link implements InvocationSink {
   }
 
   /** Sends what is finished, then leaves. The caller has stopped the runner. */
-  close(): void {
+  async close(): Promise<void> {
     this.#closed = true;
     this.#logs.flush();
     clearTimeout(this.#retryTimer);
     clearTimeout(this.#capacityTimer);
     const session = this.#session;
-    // One turn later the writer has handed its last batch to the stream.
-    if (session !== undefined) setImmediate(() => session.close('the agent is stopping'));
+    if (session === undefined) return;
+    if (session.ready) await this.#results.drained(FAREWELL_MS);
+    session.close('the agent is stopping');
   }
 
   /** The runner's capacity changed. */

@@ -1,0 +1,68 @@
+/** What the HTTP API answers with, as far as this command reads it. Everything came over the network: see the checks. */
+
+export interface FunctionResource {
+  readonly name: string;
+  readonly url: string;
+  readonly version: number;
+  readonly runtime: string;
+  readonly handler: string;
+  readonly memoryMb: number;
+  readonly timeoutMs: number;
+  readonly updatedAt: string;
+  readonly warnings?: readonly string[];
+}
+
+export interface LogLine {
+  readonly id: string;
+  readonly executionId: string | null;
+  readonly at: string;
+  readonly stream: string;
+  readonly level: string | null;
+  readonly text: string;
+}
+
+export interface ExecutionResource {
+  readonly id: string;
+  readonly functionName: string;
+  readonly outcome: string | null;
+  readonly startedAt: string;
+  readonly finishedAt: string | null;
+}
+
+type Shape = Readonly<Record<string, 'string' | 'number' | 'string or null'>>;
+
+function fits(value: unknown, shape: Shape): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  const fields = value as Record<string, unknown>;
+  return Object.entries(shape).every(([name, type]) => {
+    const field = fields[name];
+    return type === 'string or null' ? field == null || typeof field === 'string' : typeof field === type;
+  });
+}
+
+export function isFunction(value: unknown): value is FunctionResource {
+  return fits(value, {
+    name: 'string',
+    url: 'string',
+    version: 'number',
+    runtime: 'string',
+    handler: 'string',
+    memoryMb: 'number',
+    timeoutMs: 'number',
+    updatedAt: 'string',
+  });
+}
+
+export function isLogLine(value: unknown): value is LogLine {
+  return fits(value, { id: 'string', executionId: 'string or null', at: 'string', stream: 'string', text: 'string' });
+}
+
+export function isExecution(value: unknown): value is ExecutionResource {
+  return fits(value, {
+    id: 'string',
+    functionName: 'string',
+    outcome: 'string or null',
+    startedAt: 'string',
+    finishedAt: 'string or null',
+  });
+}

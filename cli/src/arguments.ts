@@ -1,0 +1,49 @@
+import { FUNCTION_NAME } from '@lambda-fleet/common/limits';
+import { InvalidArgumentError } from 'commander';
+
+/** Parsers of option values. Each throws commander's error, which names the option and ends with exit status 2. */
+
+export const OUTPUT_FORMATS = ['table', 'json', 'name'] as const;
+export type OutputFormat = (typeof OUTPUT_FORMATS)[number];
+
+export function wholeNumber(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || value < min || value > max) {
+      throw new InvalidArgumentError(`It must be a whole number from ${min} to ${max}.`);
+    }
+    return value;
+  };
+}
+
+const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** `500ms`, `30s`, `5m`, `2h`, `1d`; a bare number is seconds. Returns milliseconds. */
+export function durationMs(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)?$/.exec(text);
+  if (match === null) throw new InvalidArgumentError('It must be a duration such as 500ms, 30s or 5m.');
+  return Math.round(Number(match[1]) * (UNIT_MS[match[2] ?? 's'] ?? 1_000));
+}
+
+/** A duration before now, or a time. Returns ISO 8601 in UTC. */
+export function pastTime(text: string): string {
+  const isDuration = /^\d+(?:\.\d+)?(?:ms|s|m|h|d)$/.test(text);
+  const at = isDuration ? Date.now() - durationMs(text) : Date.parse(text);
+  if (Number.isNaN(at))
+    throw new InvalidArgumentError('It must be a duration such as 10m, or a time such as 2026-01-31T12:00:00Z.');
+  return new Date(at).toISOString();
+}
+
+export function functionName(text: string): string {
+  if (!FUNCTION_NAME.test(text)) {
+    throw new InvalidArgumentError('A function name has 1 to 64 letters, digits, "-" or "_".');
+  }
+  return text;
+}
+
+/** Collects repeated `-e KEY=VALUE`. The value may hold further `=`. */
+export function environmentEntry(text: string, before: Readonly<Record<string, string>> = {}): Record<string, string> {
+  const match = /^([A-Za-z_][A-Za-z0-9_]*)=([\s\S]*)$/.exec(text);
+  if (match === null) throw new InvalidArgumentError('It must have the form KEY=VALUE.');
+  return { ...before, [match[1] ?? '']: match[2] ?? '' };
+}

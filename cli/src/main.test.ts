@@ -1,0 +1,365 @@
+import { spawn } from 'node:child_process';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { unzipSync } from 'fflate';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+const LAMBDA = fileURLToPath(new URL('../bin/lambda.mjs', import.meta.url));
+const KEY = 'test-key';
+
+interface Received {
+  readonly method: string;
+  readonly url: string;
+  readonly headers: IncomingMessage['headers'];
+  readonly body: Buffer;
+}
+
+type Answer = (request: Received, response: ServerResponse) => void;
+
+let server: Server;
+let folder: string;
+let received: Received[];
+let answer: Answer;
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'lambda-cli-'));
+  received = [];
+  server = createServer((request, response) => {
+    const chunks: Buffer[] = [];
+    request.on('data', (chunk: Buffer) => chunks.push(chunk));
+    request.on('end', () => {
+      const whole = {
+        method: request.method ?? '',
+        url: request.url ?? '',
+        headers: request.headers,
+        body: Buffer.concat(chunks),
+      };
+      received.push(whole);
+      if (request.headers.authorization !== `Bearer ${KEY}`) error(response, 401, 'unauthorized', 'The key is wrong.');
+      else answer(whole, response);
+    });
+  });
+  await new Promise<void>((ready) => server.listen(0, '127.0.0.1', ready));
+});
+
+afterEach(async () => {
+  server.closeAllConnections();
+  await new Promise((closed) => server.close(closed));
+  await rm(folder, { recursive: true, force: true });
+});
+
+interface Result {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+const endpoint = () => `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+
+/** Runs the built command against the server of this test. */
+function lambda(
+  args: readonly string[],
+  options: { input?: string | Buffer; key?: string; endpoint?: string } = {},
+): Promise<Result> {
+  const child = spawn(process.execPath, [LAMBDA, ...args], {
+    cwd: folder,
+    env: {
+      PATH: process.env.PATH,
+      HOME: folder,
+      LAMBDA_ENDPOINT: options.endpoint ?? endpoint(),
+      LAMBDA_API_KEY: options.key ?? KEY,
+    },
+  });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    stdout += text;
+  });
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text;
+  });
+  child.stdin.end(options.input ?? '');
+  return new Promise((settle) => child.once('close', (status) => settle({ status, stdout, stderr })));
+}
+
+function json(response: ServerResponse, status: number, body: unknown, headers = {}): void {
+  response.writeHead(status, { 'content-type': 'application/json', ...headers });
+  response.end(JSON.stringify(body));
+}
+
+function error(response: ServerResponse, status: number, code: string, message: string, details = {}): void {
+  json(response, status, { error: { code, message, requestId: 'r-1', details } });
+}
+
+const GREET = {
+  name: 'greet',
+  url: 'http://greet.localhost:8080',
+  version: 3,
+  runtime: 'nodejs',
+  handler: 'index.handler',
+  memoryMb: 128,
+  timeoutMs: 30_000,
+  updatedAt: '2026-01-02T03:04:05.000Z',
+};
+
+describe('exit statuses', () => {
+  it.each([
+    ['an unknown command', ['nope'], 2],
+    ['an unknown option', ['ls', '--nope'], 2],
+    ['a missing argument', ['invoke'], 2],
+    ['an invalid name', ['invoke', 'a b'], 2],
+    ['an invalid number', ['deploy', '--memory', '1'], 2],
+    ['an event that is not JSON', ['invoke', 'greet', '--data', '{'], 2],
+    ['an event file that is not there', ['invoke', 'greet', '--data', '@nope.json'], 2],
+    ['a folder that is not there', ['deploy', 'nope'], 2],
+    ['help', ['--help'], 0],
+    ['the version', ['--version'], 0],
+  ])('%s: %j ends with %i and asks no server', async (_what, args, status) => {
+    expect((await lambda(args)).status).toBe(status);
+    expect(received).toEqual([]);
+  });
+
+  it.each([
+    [404, 'function_not_found', 3],
+    [403, 'forbidden', 4],
+    [409, 'conflict', 5],
+    [429, 'throttled', 5],
+    [503, 'not_started', 5],
+    [502, 'function_error', 6],
+    [504, 'timeout', 7],
+    [500, 'internal', 1],
+    [500, 'a_code_of_a_newer_server', 1],
+  ])(
+    'a %i %s ends with %i, its message on standard error and nothing on standard output',
+    async (status, code, exit) => {
+      answer = (_request, response) => error(response, status, code, `What ${code} says.`);
+      const result = await lambda(['invoke', 'greet']);
+      expect(result).toMatchObject({ status: exit, stdout: '' });
+      expect(result.stderr).toContain(`What ${code} says.`);
+    },
+  );
+
+  it('a wrong key ends with 4 and says where the key came from', async () => {
+    const result = await lambda(['ls'], { key: 'wrong' });
+    expect(result.status).toBe(4);
+    expect(result.stderr).toContain('came from LAMBDA_ENDPOINT');
+  });
+
+  it('no server ends with 1 and names the endpoint and the next command', async () => {
+    const result = await lambda(['ls'], { endpoint: 'http://127.0.0.1:9' });
+    expect(result.status).toBe(1);
+    expect(result.stderr).toMatch(/Nothing answers at http:\/\/127\.0\.0\.1:9[\s\S]*lambda up/);
+  });
+
+  it('a deadline of the command ends with 7', async () => {
+    answer = () => {};
+    expect((await lambda(['invoke', 'greet', '--deadline', '100ms'])).status).toBe(7);
+  });
+
+  it('a server that is something else is said to be that', async () => {
+    answer = (_request, response) => response.end('<html>');
+    const result = await lambda(['ls']);
+    expect(result.status).toBe(1);
+    expect(result.stderr).toContain('Lambda Fleet API');
+  });
+});
+
+describe('lambda invoke', () => {
+  it('writes the body byte for byte and the receipt to standard error', async () => {
+    const body = ' {"message": "Hello, žluť!"} ';
+    answer = (_request, response) => {
+      response.writeHead(200, {
+        'x-lambda-outcome': 'success',
+        'x-lambda-start': 'warm',
+        'x-lambda-node': 'node-1',
+        'server-timing': 'run;dur=1.3, total;dur=2.1',
+      });
+      response.end(body);
+    };
+    const result = await lambda(['invoke', 'greet', '-v', '--data', '{"name":"World"}']);
+    expect(result).toMatchObject({ status: 0, stdout: body });
+    expect(result.stderr).toMatch(/success {2}warm {2}2\.1 ms \(run 1\.3\) {2}on node-1/);
+    expect(received[0]).toMatchObject({ method: 'POST', url: '/api/functions/greet/invocations' });
+    expect(received[0]?.body.toString()).toBe('{"name":"World"}');
+  });
+
+  it('takes the event from a file and from standard input', async () => {
+    answer = (_request, response) => json(response, 200, null);
+    await writeFile(join(folder, 'event.json'), '{"from":"file"}');
+    await lambda(['invoke', 'greet', '-d', '@event.json']);
+    await lambda(['invoke', 'greet', '-d', '-'], { input: '{"from":"stdin"}' });
+    expect(received.map(({ body }) => body.toString())).toEqual(['{"from":"file"}', '{"from":"stdin"}']);
+  });
+
+  it('refuses an event over 6 MB before it is sent', async () => {
+    const result = await lambda(['invoke', 'greet', '-d', '-'], { input: `"${'x'.repeat(6 * 1024 * 1024)}"` });
+    expect(result.status).toBe(2);
+    expect(received).toEqual([]);
+  });
+
+  it("shows a function's error with its trace, without escape sequences", async () => {
+    const details = {
+      errorType: 'TypeError',
+      errorMessage: 'bad \u001b[31mthing',
+      trace: ['TypeError: bad', ' at index.mjs:3:7'],
+    };
+    answer = (_request, response) => error(response, 502, 'function_error', 'The function failed.', details);
+    const result = await lambda(['invoke', 'greet']);
+    expect(result.stderr).toContain('TypeError: bad thing\n  at index.mjs:3:7\n');
+    expect(result.stderr).not.toContain('\u001b');
+  });
+});
+
+describe('lambda deploy', () => {
+  const store: Answer = ({ method }, response) => {
+    if (method === 'GET') error(response, 404, 'function_not_found', 'No such function.');
+    else json(response, 201, { ...GREET, warnings: ['It threw while loading.'] });
+  };
+
+  /** The parts of a multipart upload, by name. */
+  async function parts(request: Received | undefined): Promise<FormData> {
+    const headers = { 'content-type': request?.headers['content-type'] ?? '' };
+    return await new Response(new Uint8Array(request?.body ?? Buffer.alloc(0)), { headers }).formData();
+  }
+
+  async function project(files: Readonly<Record<string, string>>): Promise<void> {
+    await mkdir(join(folder, 'greet'), { recursive: true });
+    for (const [name, text] of Object.entries(files)) await writeFile(join(folder, 'greet', name), text);
+  }
+
+  it('packs, uploads and checks, and ends with the URL alone on standard output', async () => {
+    answer = store;
+    await project({ 'lambda.json': '{ "memoryMb": 128, "environment": { "A": "1" } }', 'index.mjs': 'code' });
+    const result = await lambda(['deploy', 'greet', '--timeout', '500ms', '--public', '-e', 'B=2=3']);
+    expect(result).toMatchObject({ status: 0, stdout: 'http://greet.localhost:8080\n' });
+    expect(result.stderr).toMatch(
+      /\[1\/3\] Packing … 1 file[\s\S]*\[2\/3\] Uploading … done\n\[3\/3\] Checking … version 3/,
+    );
+    expect(result.stderr).toContain('warning: It threw while loading.');
+    const form = await parts(received[1]);
+    expect(received[1]).toMatchObject({ method: 'PUT', url: '/api/functions/greet' });
+    expect(JSON.parse(await (form.get('definition') as File).text())).toEqual({
+      name: 'greet',
+      runtime: 'nodejs',
+      handler: 'index.handler',
+      memoryMb: 128,
+      timeoutMs: 500,
+      httpAuth: 'public',
+      environment: { A: '1', B: '2=3' },
+    });
+    const archive = form.get('archive') as File;
+    expect(archive.type).toBe('application/zip');
+    expect(Object.keys(unzipSync(new Uint8Array(await archive.arrayBuffer())))).toEqual(['index.mjs']);
+  });
+
+  it("leaves an existing function's runtime alone when nothing says otherwise", async () => {
+    answer = (_request, response) => json(response, 200, { ...GREET, runtime: 'nodejs20.x' });
+    await project({ 'index.mjs': 'code' });
+    expect((await lambda(['deploy', 'greet'])).status).toBe(0);
+    const definition = (await parts(received[1])).get('definition') as File;
+    expect(JSON.parse(await definition.text())).toEqual({ name: 'greet' });
+  });
+
+  it('uploads an archive as it is', async () => {
+    answer = store;
+    const archive = Buffer.from('504b0304000000000000', 'hex');
+    await writeFile(join(folder, 'thing.zip'), archive);
+    expect((await lambda(['deploy', 'thing.zip', '--runtime', 'python'])).status).toBe(0);
+    const uploaded = (await parts(received.at(-1))).get('archive') as File;
+    expect(Buffer.from(await uploaded.arrayBuffer())).toEqual(archive);
+    expect(received.at(-1)?.url).toBe('/api/functions/thing');
+  });
+
+  it.each([
+    [
+      'a lambda.json with a mistake',
+      { 'lambda.json': '{\n"memory": 1 }', 'index.mjs': '' },
+      'lambda.json:2: unknown field "memory"',
+    ],
+    ['a folder without code', { 'README.md': '' }, 'none of the files'],
+  ])('refuses %s and uploads nothing', async (_what, files, message) => {
+    answer = store;
+    await project(files);
+    const result = await lambda(['deploy', 'greet']);
+    expect(result).toMatchObject({ status: 2, stdout: '' });
+    expect(result.stderr).toContain(message);
+    expect(received.every(({ method }) => method === 'GET')).toBe(true);
+  });
+
+  it('refuses a file that is no archive', async () => {
+    await writeFile(join(folder, 'notes.txt'), 'hello');
+    const result = await lambda(['deploy', 'notes.txt']);
+    expect(result.status).toBe(2);
+    expect(result.stderr).toContain('neither a folder nor');
+  });
+});
+
+describe('lambda ls, get and rm', () => {
+  it('follows the pages and prints tables, JSON and names', async () => {
+    answer = ({ url }, response) => {
+      const second = url.includes('cursor=next');
+      json(response, 200, { functions: [{ ...GREET, name: second ? 'b' : 'a' }], nextCursor: second ? null : 'next' });
+    };
+    expect((await lambda(['ls', '-o', 'name'])).stdout).toBe('a\nb\n');
+    expect(JSON.parse((await lambda(['list', '-o', 'json'])).stdout)).toHaveLength(2);
+    const lines = (await lambda(['ls'])).stdout.split('\n');
+    expect(lines[0]).toMatch(/^NAME {3}RUNTIME {3}MEMORY/);
+    expect(lines[1]).toMatch(/^a {6}nodejs {4}128 MB/);
+  });
+
+  it('shows one function', async () => {
+    answer = (_request, response) => json(response, 200, GREET);
+    expect(JSON.parse((await lambda(['get', 'greet', '-o', 'json'])).stdout)).toEqual(GREET);
+    expect((await lambda(['get', 'greet'])).stdout).toContain('memoryMb    128');
+  });
+
+  it('removes without a question when there is no terminal', async () => {
+    answer = (_request, response) => response.writeHead(204).end();
+    const result = await lambda(['rm', 'a', 'b']);
+    expect(result).toMatchObject({ status: 0, stdout: '' });
+    expect(received.map(({ method, url }) => `${method} ${url}`)).toEqual([
+      'DELETE /api/functions/a',
+      'DELETE /api/functions/b',
+    ]);
+  });
+});
+
+describe('lambda logs', () => {
+  const line = (id: number, text: string) => ({
+    id: String(id),
+    executionId: 'e',
+    at: '2026-01-02T03:04:05.000Z',
+    stream: 'stdout',
+    level: null,
+    text,
+  });
+
+  it('prints lines without escape sequences unless they are asked for', async () => {
+    answer = (_request, response) => json(response, 200, { logs: [line(1, '\u001b[31mred\u001b[0m')], lastId: '1' });
+    expect((await lambda(['logs', 'greet'])).stdout).toBe('2026-01-02 03:04:05.000  red\n');
+    expect((await lambda(['logs', 'greet', '--raw'])).stdout).toContain('\u001b[31mred');
+    expect((await lambda(['logs', 'greet', '--since', '10m', '--limit', '5'])).status).toBe(0);
+    expect(received.at(-1)?.url).toMatch(/\?limit=5&since=20\d\d-/);
+  });
+
+  it('goes on after a lost connection with the line after the last one, and ends when the function is gone', async () => {
+    let streams = 0;
+    answer = ({ url }, response) => {
+      if (!url.includes('follow=true')) return json(response, 200, { logs: [line(1, 'one')], lastId: '1' });
+      streams += 1;
+      if (streams === 3) return error(response, 404, 'function_not_found', 'It was removed.');
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      const id = streams + 1;
+      response.write(`id: ${id}\nevent: log\ndata: ${JSON.stringify(line(id, `number ${id}`))}\n\n`);
+      response.write('data: half an event', () => response.destroy());
+    };
+    const result = await lambda(['logs', 'greet', '-f']);
+    expect(result.status).toBe(3);
+    expect(result.stdout.match(/one|number \d/g)).toEqual(['one', 'number 2', 'number 3']);
+    expect(received.slice(1).map(({ headers }) => headers['last-event-id'])).toEqual(['1', '2', '3']);
+  });
+});

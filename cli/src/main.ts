@@ -1,0 +1,180 @@
+import { Command, CommanderError, Option } from 'commander';
+import { durationMs, environmentEntry, functionName, OUTPUT_FORMATS, pastTime, wholeNumber } from './arguments.js';
+import { CliError } from './cli-error.js';
+import { readConfig } from './config.js';
+import { EXIT } from './exit-codes.js';
+import { Output } from './output.js';
+import { Session } from './session.js';
+
+/**
+ * Runs `lambda` with these arguments and sets the exit status.
+ *
+ * Each command's code is imported when it is chosen: starting costs little more than Node itself.
+ */
+export async function run(args: readonly string[]): Promise<void> {
+  const config = readConfig();
+  const output = new Output(process.stdout, process.stderr, config.noColor);
+  const session = new Session(config, output, process.cwd());
+  try {
+    await buildProgram(session).parseAsync(args, { from: 'user' });
+  } catch (err) {
+    process.exitCode = report(err, output);
+  }
+}
+
+function report(err: unknown, output: Output): number {
+  if (err instanceof CommanderError) {
+    // Commander has written its message; help and version are no errors.
+    return err.exitCode === 0 ? EXIT.ok : EXIT.usage;
+  }
+  if (err instanceof CliError) {
+    output.error(err.message, err.next);
+    if ('requestId' in err && err.exitCode === EXIT.error) output.note(`  request ${String(err.requestId)}`);
+    return err.exitCode;
+  }
+  // Anything else is a fault of this program or of the machine: its stack is what helps.
+  output.error(err instanceof Error ? (err.stack ?? err.message) : String(err));
+  return EXIT.error;
+}
+
+function buildProgram(session: Session): Command {
+  const program = new Command('lambda')
+    .description('Run functions on your own machines.')
+    .version('0.1.0', '-V, --version')
+    .option('--endpoint <url>', "the server's URL (LAMBDA_ENDPOINT)")
+    .option('--api-key <key>', 'the API key (LAMBDA_API_KEY)')
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({
+      writeOut: (text) => void session.output.data(text),
+      writeErr: (text) => session.output.note(text.trimEnd()),
+    })
+    .showHelpAfterError('(lambda --help lists the commands)')
+    .exitOverride();
+  addFunctionCommands(program, session);
+  addExecutionCommands(program, session);
+  addUp(program, session);
+  return program;
+}
+
+const outputOption = () => new Option('-o, --output <format>', 'how to print').choices(OUTPUT_FORMATS).default('table');
+
+function addFunctionCommands(program: Command, session: Session): void {
+  program
+    .command('deploy')
+    .description('upload a folder or an archive as a function and print its URL')
+    .argument('[folder]', 'a folder, a .zip or a .tar.gz', '.')
+    .option('--name <name>', "the function's name (lambda.json, else the folder's name)", functionName)
+    .option('--runtime <runtime>', 'nodejs, python, or an exact version such as nodejs20.x')
+    .option('--handler <handler>', 'file and export, for example index.handler')
+    .option('--memory <megabytes>', 'memory limit', wholeNumber(64, 10_240))
+    .option('--timeout <duration>', 'longest run, for example 30s or 500ms', durationMs)
+    .option('--public', 'let HTTP callers in without an API key')
+    .option('-e, --env <KEY=VALUE>', 'an environment variable of the function, repeatable', environmentEntry)
+    .action(async (folder, _options, command: Command) => {
+      const { deploy } = await import('./commands/deploy.js');
+      await deploy(session, folder, command.optsWithGlobals());
+    });
+  program
+    .command('invoke')
+    .description('run a function and print what it returns')
+    .argument('<name>', "the function's name", functionName)
+    .option('-d, --data <json|@file|->', 'the event; @file reads a file, - reads standard input')
+    .option('--deadline <duration>', 'how long to wait for the answer', durationMs)
+    .option('-v, --verbose', 'print the receipt on standard error')
+    .action(async (name, _options, command: Command) => {
+      const { invoke } = await import('./commands/invoke.js');
+      await invoke(session, name, command.optsWithGlobals());
+    });
+  program
+    .command('logs')
+    .description("print a function's log lines")
+    .argument('<name>', "the function's name", functionName)
+    .option('-f, --follow', 'go on with new lines as they come')
+    .option('--since <duration|time>', 'only lines since then, for example 10m', pastTime)
+    .option('--limit <count>', 'how many of the newest lines', wholeNumber(1, 10_000), 100)
+    .option('--raw', "keep the terminal's escape sequences")
+    .addOption(new Option('-o, --output <format>', 'how to print').choices(['table', 'json']).default('table'))
+    .action(async (name, _options, command: Command) => {
+      const { logs } = await import('./commands/logs.js');
+      await logs(session, name, command.optsWithGlobals());
+    });
+  program
+    .command('ls')
+    .alias('list')
+    .description('list the functions')
+    .addOption(outputOption())
+    .action(async (_options, command: Command) => {
+      const { listFunctions } = await import('./commands/functions.js');
+      await listFunctions(session, command.optsWithGlobals());
+    });
+  program
+    .command('get')
+    .description('show one function')
+    .argument('<name>', "the function's name", functionName)
+    .addOption(outputOption())
+    .action(async (name, _options, command: Command) => {
+      const { getFunction } = await import('./commands/functions.js');
+      await getFunction(session, name, command.optsWithGlobals());
+    });
+  program
+    .command('rm')
+    .alias('delete')
+    .description('remove functions')
+    .argument('<name...>', 'names of functions')
+    .option('-y, --yes', 'do not ask')
+    .action(async (names, _options, command: Command) => {
+      const { removeFunctions } = await import('./commands/functions.js');
+      await removeFunctions(session, names, command.optsWithGlobals());
+    });
+}
+
+function addExecutionCommands(program: Command, session: Session): void {
+  const executions = program.command('executions').description('what ran: ls, get, logs');
+  executions
+    .command('ls')
+    .alias('list')
+    .description('list executions, newest first')
+    .option('--function <name>', 'of this function only', functionName)
+    .option('--outcome <outcome>', 'with this outcome only, for example function_error')
+    .option('--limit <count>', 'how many', wholeNumber(1, 1_000), 50)
+    .addOption(outputOption())
+    .action(async (_options, command: Command) => {
+      const { listExecutions } = await import('./commands/executions.js');
+      await listExecutions(session, command.optsWithGlobals());
+    });
+  executions
+    .command('get')
+    .description('show one execution with its input, output and receipt')
+    .argument('<id>', "the execution's id")
+    .action(async (id, _options, command: Command) => {
+      const { getExecution } = await import('./commands/executions.js');
+      await getExecution(session, id, command.optsWithGlobals());
+    });
+  executions
+    .command('logs')
+    .description("print one execution's log lines")
+    .argument('<id>', "the execution's id")
+    .action(async (id, _options, command: Command) => {
+      const { executionLogs } = await import('./commands/executions.js');
+      await executionLogs(session, id, command.optsWithGlobals());
+    });
+}
+
+function addUp(program: Command, session: Session): void {
+  const port = wholeNumber(0, 65_535);
+  program
+    .command('up')
+    .description('run a whole fleet on this machine: PostgreSQL, control plane and node agents')
+    .option('--http-port <port>', 'of the HTTP API and the gateway; 0 takes a free one', port, 8080)
+    .option('--grpc-port <port>', 'where the agents connect; 0 takes a free one', port, 7070)
+    .option('--host <address>', 'the address to serve HTTP on', '127.0.0.1')
+    .option('--data-dir <folder>', 'where everything is kept', '.lambda')
+    .option('--nodes <count>', 'how many agents', wholeNumber(1, 16), 1)
+    .addOption(
+      new Option('--driver <driver>', 'where functions run').choices(['auto', 'docker', 'process']).default('auto'),
+    )
+    .action(async (_options, command: Command) => {
+      const { up } = await import('./commands/up.js');
+      process.exitCode = await up(session, command.opts());
+    });
+}

@@ -1,0 +1,125 @@
+import { ENVIRONMENT_BYTES_MAX, FUNCTION_NAME } from '@lambda-fleet/common/limits';
+import { isRuntimeName, RUNTIME_NAMES, type RuntimeName, runtimeFamily } from '@lambda-fleet/common/runtime-names';
+import { z } from 'zod';
+
+/** Everything about a function that its owner sets, code aside. */
+export interface FunctionConfig {
+  readonly name: string;
+  readonly route: string;
+  readonly httpAuth: 'key' | 'public';
+  readonly runtime: RuntimeName;
+  readonly handler: string;
+  readonly memoryMb: number;
+  readonly cpus: number;
+  readonly timeoutMs: number;
+  readonly initTimeoutMs: number;
+  readonly keepAliveMs: number;
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+const wholeNumber = (min: number, max: number, unit: string) => {
+  const message = `must be a whole number of ${unit} from ${min} to ${max}`;
+  return z.int(message).min(min, message).max(max, message).optional();
+};
+
+const nameLike = (what: string) =>
+  z.string('must be text').refine((name) => FUNCTION_NAME.test(name), {
+    error: `must be 1 to 64 letters, digits, "-" or "_", like "${what}"`,
+    params: { code: 'invalid_name' },
+  });
+
+export const functionName = nameLike('resize-image');
+
+/** Set by the platform in every sandbox; a function cannot have its own value of these. */
+const RESERVED_VARIABLES =
+  /^(_HANDLER|_X_AMZN_TRACE_ID|AWS_(DEFAULT_)?REGION|AWS_EXECUTION_ENV|AWS_LAMBDA_.*|LAMBDA_(TASK_ROOT|RUNTIME_DIR|CHANNEL|NONCE))$/;
+
+const environment = z
+  .custom<Record<string, string>>(
+    (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+    'must be an object of names and text values',
+  )
+  .superRefine((variables, context) => {
+    let bytes = 0;
+    for (const [name, value] of Object.entries(variables)) {
+      const refuse = (message: string) => context.addIssue({ code: 'custom', message, path: [name] });
+      if (!/^[A-Za-z_][A-Za-z0-9_]{0,255}$/.test(name) || name === '__proto__') {
+        return refuse('is not a variable name: letters, digits and "_", not starting with a digit');
+      }
+      if (RESERVED_VARIABLES.test(name)) return refuse('is set by the platform; choose another name');
+      if (typeof value !== 'string') return refuse('must be text');
+      if (value.includes('\0')) return refuse('must not contain a NUL character');
+      bytes += Buffer.byteLength(name) + Buffer.byteLength(value);
+    }
+    if (bytes > ENVIRONMENT_BYTES_MAX) {
+      context.addIssue({
+        code: 'custom',
+        message: `holds ${bytes} bytes; at most ${ENVIRONMENT_BYTES_MAX} are allowed`,
+      });
+    }
+  });
+
+/** What a request may say of a definition. Everything absent keeps its value or gets its default. */
+export const definitionFields = {
+  runtime: z
+    .string('must be text')
+    .refine(isRuntimeName, {
+      error: `must be one of ${RUNTIME_NAMES.join(', ')}`,
+      params: { code: 'unsupported_runtime' },
+    })
+    .optional(),
+  handler: z
+    .string('must be text')
+    .regex(/^[^\0\s]{1,256}$/, 'must be 1 to 256 characters without spaces, like "index.handler"')
+    .optional(),
+  memoryMb: wholeNumber(64, 10_240, 'megabytes'),
+  cpus: z
+    .number('must be a number from 0.1 to 16')
+    .min(0.1, 'must be at least 0.1')
+    .max(16, 'must be at most 16')
+    .optional(),
+  timeoutMs: wholeNumber(100, 900_000, 'milliseconds'),
+  initTimeoutMs: wholeNumber(100, 900_000, 'milliseconds'),
+  keepAliveMs: wholeNumber(0, 86_400_000, 'milliseconds'),
+  environment: environment.optional(),
+  route: nameLike('resize').optional(),
+  httpAuth: z.enum(['key', 'public'], 'must be "key" or "public"').optional(),
+};
+
+export const definitionChanges = z.strictObject(definitionFields, 'must be an object');
+export type DefinitionChanges = z.infer<typeof definitionChanges>;
+
+const DEFAULTS = {
+  httpAuth: 'key',
+  runtime: 'nodejs',
+  memoryMb: 512,
+  cpus: 1,
+  timeoutMs: 30_000,
+  initTimeoutMs: 10_000,
+  keepAliveMs: 600_000,
+  environment: {},
+} as const;
+
+const DEFAULT_HANDLERS = { nodejs: 'index.handler', python: 'main.handler' } as const;
+
+/** The configuration of a new function, or that of `existing` with `changes` applied. */
+export function configOf(name: string, changes: DefinitionChanges, existing?: FunctionConfig): FunctionConfig {
+  const base = existing ?? DEFAULTS;
+  const runtime = (changes.runtime ?? base.runtime) as RuntimeName;
+  // A handler is written for a language: it does not outlive a change of it.
+  const sameLanguage = existing !== undefined && runtimeFamily(existing.runtime) === runtimeFamily(runtime);
+  const handler = changes.handler ?? (sameLanguage ? existing.handler : DEFAULT_HANDLERS[runtimeFamily(runtime)]);
+  return {
+    name,
+    route: changes.route ?? existing?.route ?? name,
+    httpAuth: changes.httpAuth ?? base.httpAuth,
+    runtime,
+    handler,
+    memoryMb: changes.memoryMb ?? base.memoryMb,
+    cpus: changes.cpus ?? base.cpus,
+    timeoutMs: changes.timeoutMs ?? base.timeoutMs,
+    initTimeoutMs: changes.initTimeoutMs ?? base.initTimeoutMs,
+    keepAliveMs: changes.keepAliveMs ?? base.keepAliveMs,
+    environment: changes.environment ?? base.environment,
+  };
+}

@@ -1,0 +1,47 @@
+import type { FunctionConfig } from './definition.js';
+import type { ResolvedVersion } from './resolved-version.js';
+
+/** A function with its newest version: one row of the two tables joined. */
+export interface FunctionRecord extends FunctionConfig {
+  readonly id: string;
+  readonly projectId: string;
+  readonly versionId: string;
+  readonly version: number;
+  readonly artifactSha256: string;
+  readonly artifactBytes: number;
+  readonly createdAt: Date;
+  readonly updatedAt: Date;
+}
+
+/** Region and account are those that every AWS client accepts. */
+export function functionArn(name: string): string {
+  return `arn:aws:lambda:local:000000000000:function:${name}`;
+}
+
+/** What the invoke path and the agents need of a function. */
+export function resolvedVersionOf(record: FunctionRecord): ResolvedVersion {
+  return {
+    projectId: record.projectId,
+    functionId: record.id,
+    functionName: record.name,
+    httpAuth: record.httpAuth,
+    spec: {
+      versionId: record.versionId,
+      projectId: record.projectId,
+      functionId: record.id,
+      functionName: record.name,
+      versionNumber: record.version,
+      runtime: record.runtime,
+      handler: record.handler,
+      memoryMb: record.memoryMb,
+      cpus: record.cpus,
+      timeoutMs: record.timeoutMs,
+      initTimeoutMs: record.initTimeoutMs,
+      keepAliveMs: record.keepAliveMs,
+      environment: { ...record.environment },
+      artifactSha256: record.artifactSha256,
+      artifactBytes: record.artifactBytes,
+      arn: functionArn(record.name),
+    },
+  };
+}

@@ -1,0 +1,170 @@
+import { FleetError } from '@lambda-fleet/common/errors';
+import type postgres from 'postgres';
+import type { Sql } from '../db/connection-target.js';
+import { type Database, violatedConstraint } from '../db/database.js';
+import { notice } from '../db/notification-listener.js';
+import type { FunctionRecord } from './function-record.js';
+
+/** What a notice of topic `functions` carries: which cache entries are wrong now. */
+export interface FunctionsNotice {
+  readonly projectId: string;
+  readonly name: string;
+  readonly routes: readonly string[];
+}
+
+/** Candidate for a new newest version. `createdAt` and `updatedAt` are set by the database. */
+export type FunctionDraft = Omit<FunctionRecord, 'createdAt' | 'updatedAt'>;
+
+/** `functions` joined with the newest of `versions`, as statements that each change or read one consistent state. */
+export class FunctionTable {
+  constructor(private readonly database: Database) {}
+
+  async find(projectId: string, name: string): Promise<FunctionRecord | undefined> {
+    const [row] = await this.database.run(
+      'find function',
+      (sql) => sql<FunctionRecord[]>`
+        select ${columns(sql)} from functions f join versions v on v.id = f.latest_version_id
+        where f.project_id = ${projectId} and f.name = ${name}`,
+    );
+    return row;
+  }
+
+  async findByRoute(projectId: string, route: string): Promise<FunctionRecord | undefined> {
+    const [row] = await this.database.run(
+      'find route',
+      (sql) => sql<FunctionRecord[]>`
+        select ${columns(sql)} from functions f join versions v on v.id = f.latest_version_id
+        where f.project_id = ${projectId} and f.route = ${route}`,
+    );
+    return row;
+  }
+
+  /** By name, those after `afterName`. */
+  async list(projectId: string, limit: number, afterName: string): Promise<readonly FunctionRecord[]> {
+    return this.database.run(
+      'list functions',
+      (sql) => sql<FunctionRecord[]>`
+        select ${columns(sql)} from functions f join versions v on v.id = f.latest_version_id
+        where f.project_id = ${projectId} and f.name > ${afterName} collate "C"
+        order by f.name collate "C" limit ${limit}`,
+    );
+  }
+
+  /** @throws FleetError `conflict` when the name or the route is taken. */
+  async insert(draft: FunctionDraft): Promise<FunctionRecord> {
+    const inserted = await this.#write(
+      draft,
+      (sql) => sql<FunctionRecord[]>`
+        with f as (
+          insert into functions (id, project_id, name, route, http_auth, latest_version_id)
+          values (${draft.id}, ${draft.projectId}, ${draft.name}, ${draft.route}, ${draft.httpAuth}, ${draft.versionId})
+          returning *
+        ), v as (${insertVersion(sql, draft)})
+        select ${columns(sql)}, ${noticeOf(sql, draft, [draft.route])} from f, v`,
+    );
+    return inserted;
+  }
+
+  /**
+   * Makes `draft` the newest version of `replaced`.
+   *
+   * @throws FleetError `conflict` when `replaced` is not the newest any more or the route is taken.
+   */
+  async replace(replaced: FunctionRecord, draft: FunctionDraft): Promise<FunctionRecord> {
+    return this.#write(
+      draft,
+      (sql) => sql<FunctionRecord[]>`
+        with f as (
+          update functions set route = ${draft.route}, http_auth = ${draft.httpAuth},
+            latest_version_id = ${draft.versionId}, updated_at = now()
+          where id = ${replaced.id} and latest_version_id = ${replaced.versionId}
+          returning *
+        ), v as (${insertVersion(sql, draft)})
+        select ${columns(sql)}, ${noticeOf(sql, draft, [draft.route, replaced.route])} from f, v`,
+    );
+  }
+
+  /** The ids of its versions; undefined when there is no such function. Executions and logs stay. */
+  async remove(
+    projectId: string,
+    name: string,
+  ): Promise<(FunctionsNotice & { versionIds: readonly string[] }) | undefined> {
+    const [row] = await this.database.run('delete function', (sql) => {
+      const changed = sql`jsonb_build_object(
+          'projectId', ${projectId}::text, 'name', ${name}::text, 'routes', jsonb_build_array(f.route))::text`;
+      return sql<{ route: string; versionIds: string[] }[]>`
+        with f as (delete from functions where project_id = ${projectId} and name = ${name} returning id, route)
+        select f.route, (select jsonb_agg(v.id) from versions v where v.function_id = f.id) as version_ids,
+          ${notice(sql, 'functions', changed)}
+        from f`;
+    });
+    return row && { projectId, name, routes: [row.route], versionIds: row.versionIds };
+  }
+
+  async #write(
+    draft: FunctionDraft,
+    statement: (sql: Sql) => postgres.PendingQuery<FunctionRecord[]>,
+  ): Promise<FunctionRecord> {
+    try {
+      const [row] = await this.database.run('write function', statement);
+      if (row !== undefined) return row;
+    } catch (err) {
+      const constraint = violatedConstraint(err);
+      if (constraint === 'functions_project_route') {
+        throw new FleetError(
+          'conflict',
+          `The route "${draft.route}" belongs to another function. Give this one another route.`,
+          { field: 'route' },
+        );
+      }
+      if (constraint === 'functions_project_name') throw nameTaken(draft.name);
+      if (constraint === undefined) throw err;
+    }
+    // Another deploy took the version number, the function went away, or the sweep took the artifact.
+    throw new FleetError(
+      'conflict',
+      `"${draft.name}" was changed or deleted by someone else while this was being checked. Look at it and try again.`,
+    );
+  }
+}
+
+export function functionNotFound(name: string): FleetError {
+  return new FleetError(
+    'function_not_found',
+    `No function is named "${name.slice(0, 64)}" in this project. \`lambda ls\` lists them.`,
+  );
+}
+
+export function nameTaken(name: string): FleetError {
+  return new FleetError(
+    'conflict',
+    `A function named "${name}" exists already. Replace it with PUT /api/functions/${name}, or choose another name.`,
+    { field: 'name' },
+  );
+}
+
+function columns(sql: Sql) {
+  return sql`
+    f.id, f.project_id, f.name, f.route, f.http_auth, f.created_at, f.updated_at,
+    v.id as version_id, v.number as version, v.runtime, v.handler, v.memory_mb, v.cpus, v.timeout_ms,
+    v.init_timeout_ms, v.keep_alive_ms, v.environment, v.artifact_sha256, v.artifact_bytes`;
+}
+
+function insertVersion(sql: Sql, draft: FunctionDraft) {
+  return sql`
+    insert into versions (
+      id, project_id, function_id, number, runtime, handler, memory_mb, cpus, timeout_ms, init_timeout_ms,
+      keep_alive_ms, environment, artifact_sha256, artifact_bytes
+    )
+    select
+      ${draft.versionId}::uuid, ${draft.projectId}, f.id, ${draft.version}::integer, ${draft.runtime}, ${draft.handler},
+      ${draft.memoryMb}::integer, ${draft.cpus}::double precision, ${draft.timeoutMs}::integer,
+      ${draft.initTimeoutMs}::integer, ${draft.keepAliveMs}::integer, ${sql.json({ ...draft.environment })}::jsonb,
+      ${draft.artifactSha256}, ${draft.artifactBytes}::bigint
+    from f returning *`;
+}
+
+function noticeOf(sql: Sql, { projectId, name }: FunctionDraft, routes: readonly string[]) {
+  const payload: FunctionsNotice = { projectId, name, routes };
+  return notice(sql, 'functions', JSON.stringify(payload));
+}

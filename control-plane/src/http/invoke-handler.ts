@@ -1,0 +1,81 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { FleetError } from '@lambda-fleet/common/errors';
+import { PAYLOAD_BYTES_MAX } from '@lambda-fleet/common/limits';
+import { InvokeKind } from '@lambda-fleet/proto';
+import type { ApiKeys } from '../auth/api-keys.js';
+import { authenticate } from '../auth/credentials.js';
+import type { VersionCache } from '../functions/version-cache.js';
+import type { Invoke } from '../invocations/invocation.js';
+import type { BodyBudget } from './body-budget.js';
+import { collectBody } from './collect-body.js';
+import type { RequestContext } from './request-context.js';
+import { traceIdOf } from './trace-id.js';
+import { writeResult } from './write-result.js';
+
+export interface InvokeHandlerOptions {
+  readonly keys: ApiKeys;
+  readonly versions: VersionCache;
+  readonly invoke: Invoke;
+  readonly budget: BodyBudget;
+}
+
+/** What an invocation route names. */
+export type InvokeTarget =
+  | { readonly by: 'name'; readonly name: string }
+  | { readonly by: 'route'; readonly route: string };
+
+const BY_NAME = /^\/api\/functions\/([^/?]+)\/invocations(?:\?|$)/;
+const BY_ROUTE = /^\/api\/execute\/([^/?]+)(?:\?|$)/;
+
+/** The invocation route that a URL is, if it is one. */
+export function invokeTarget(url: string): InvokeTarget | undefined {
+  const name = BY_NAME.exec(url)?.[1];
+  if (name !== undefined) return { by: 'name', name };
+  const route = BY_ROUTE.exec(url)?.[1];
+  return route === undefined ? undefined : { by: 'route', route };
+}
+
+/** `POST /api/functions/:name/invocations` and `POST /api/execute/:route`. */
+export async function handleInvocation(
+  req: IncomingMessage,
+  res: ServerResponse,
+  target: InvokeTarget,
+  context: RequestContext,
+  { keys, versions, invoke, budget }: InvokeHandlerOptions,
+): Promise<void> {
+  let authenticated = authenticate(keys, req.headers);
+  if (authenticated instanceof Promise) authenticated = await authenticated;
+  if (authenticated === undefined) throw unauthorized();
+  const { projectId } = authenticated.caller;
+
+  const resolveFrom = performance.now();
+  let version =
+    target.by === 'name' ? versions.resolve(projectId, target.name) : versions.resolveRoute(projectId, target.route);
+  if (version instanceof Promise) version = await version;
+  const resolveMs = performance.now() - resolveFrom;
+
+  const body = await collectBody(req, PAYLOAD_BYTES_MAX, budget);
+  try {
+    const result = await invoke(version, {
+      id: context.requestId,
+      kind: target.by === 'name' ? InvokeKind.EVENT : InvokeKind.HTTP,
+      trigger: target.by === 'name' ? 'api' : 'route',
+      payload: body.bytes,
+      traceId: traceIdOf(req.headers['x-amzn-trace-id']),
+      clientContext: '',
+      singleUse: false,
+      arrivedAt: context.arrivedAt,
+      resolveMs,
+    });
+    writeResult(res, result, { http: target.by === 'route', showError: true, method: 'POST' });
+  } finally {
+    body.release();
+  }
+}
+
+export function unauthorized(): FleetError {
+  return new FleetError(
+    'unauthorized',
+    'A valid API key is needed. Send it as "Authorization: Bearer <key>" or "x-api-key: <key>"; `lambda up` wrote one to .lambda/api-key.',
+  );
+}

@@ -1,0 +1,76 @@
+import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
+import { FleetError } from '@lambda-fleet/common/errors';
+import { type FunctionTable, functionNotFound } from '../functions/function-table.js';
+import { followLogs } from '../logs/follow-logs.js';
+import type { LogFeed } from '../logs/log-feed.js';
+import { logLineOf } from '../logs/log-line.js';
+import type { LogTable } from '../logs/log-table.js';
+import type { ApiContext, ApiRoute } from './api-route.js';
+import { param } from './function-routes.js';
+import { readLimit } from './read-input.js';
+
+export interface LogRoutesOptions {
+  readonly functions: FunctionTable;
+  readonly logs: LogTable;
+  readonly feed: LogFeed;
+  /** Ends all followers when the server stops. */
+  readonly stopping: AbortSignal;
+}
+
+export function logRoutes({ functions, logs, feed, stopping }: LogRoutesOptions): readonly ApiRoute[] {
+  return [
+    {
+      method: 'GET',
+      path: '/api/functions/:name/logs',
+      policy: 'key',
+      handle: async (c, { projectId }) => {
+        const limit = readLimit(c, 100);
+        const after = lineId(c.req.query('after'), 'after');
+        const name = param(c, 'name');
+        const functionId = (await functions.find(projectId, name))?.id;
+        if (functionId === undefined) throw functionNotFound(name);
+        if (c.req.query('follow') === 'true') {
+          const resumeAfter = lineId(c.req.header('last-event-id'), 'last-event-id') ?? after;
+          await followLogs(c.env.outgoing, {
+            table: logs,
+            feed,
+            projectId,
+            functionId,
+            after: resumeAfter,
+            signal: stopping,
+          });
+          return RESPONSE_ALREADY_SENT;
+        }
+        const lines =
+          after === undefined
+            ? await logs.newest(projectId, functionId, limit, since(c))
+            : await logs.after(projectId, functionId, after, limit);
+        return c.json({ logs: lines.map(logLineOf), lastId: lines.at(-1)?.id ?? after ?? 0 });
+      },
+    },
+  ];
+}
+
+function lineId(text: string | undefined, field: string): number | undefined {
+  if (text === undefined || text === '') return undefined;
+  if (/^\d{1,15}$/.test(text)) return Number(text);
+  throw new FleetError('invalid_request', `${field} must be the id of a log line.`, { field });
+}
+
+const UNITS_MS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+
+/** `?since=` as a time or as an age like `10m`. */
+function since(c: ApiContext): Date | undefined {
+  const text = c.req.query('since');
+  if (text === undefined || text === '') return undefined;
+  const [, amount, unit] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
+  const at = amount === undefined ? new Date(text) : new Date(Date.now() - Number(amount) * UNITS_MS[unit as 's']);
+  if (!Number.isNaN(at.getTime())) return at;
+  throw new FleetError(
+    'invalid_request',
+    'since must be a time like 2026-01-31T12:00:00Z or an age like 10m, 2h or 1d.',
+    {
+      field: 'since',
+    },
+  );
+}

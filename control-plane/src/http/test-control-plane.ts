@@ -1,0 +1,142 @@
+import { performance } from 'node:perf_hooks';
+import { InvokeKind, type VersionSpec } from '@lambda-fleet/proto';
+import { pino } from 'pino';
+import { PostgresArtifactStore } from '../artifacts/postgres-artifact-store.js';
+import { ApiKeys } from '../auth/api-keys.js';
+import { NotificationListener } from '../db/notification-listener.js';
+import { startTestPostgres, type TestPostgres } from '../db/test-postgres.js';
+import { ExecutionTable } from '../executions/execution-table.js';
+import { Deployer } from '../functions/deployer.js';
+import { FunctionTable } from '../functions/function-table.js';
+import { VersionCache } from '../functions/version-cache.js';
+import { functionUrl } from '../gateway/function-url.js';
+import type { InvocationRequest, InvocationResult, Invoke } from '../invocations/invocation.js';
+import { LogCapture } from '../logs/log-capture.js';
+import { LogFeed } from '../logs/log-feed.js';
+import { LogTable } from '../logs/log-table.js';
+import { Metrics } from '../metrics/metrics.js';
+import { BodyBudget } from './body-budget.js';
+import { createApi } from './create-api.js';
+import { executionRoutes } from './execution-routes.js';
+import { fleetRoutes } from './fleet-routes.js';
+import { functionRoutes } from './function-routes.js';
+import { HttpServer } from './http-server.js';
+import { logRoutes } from './log-routes.js';
+import { createRequestListener } from './request-listener.js';
+
+type Answer = Partial<InvocationResult>;
+type Behaviour = (request: InvocationRequest, spec: VersionSpec) => Answer | Promise<Answer>;
+
+/** The HTTP side on a real server and a real database; nodes are replaced by a function of the test. */
+export interface TestControlPlane {
+  readonly url: string;
+  readonly port: number;
+  readonly key: string;
+  readonly postgres: TestPostgres;
+  readonly versions: VersionCache;
+  readonly capture: LogCapture;
+  readonly feed: LogFeed;
+  readonly api: ReturnType<typeof createApi>;
+  /** Requests that reached `invoke`, oldest first. */
+  readonly invoked: { request: InvocationRequest; spec: VersionSpec }[];
+  readonly forgotten: string[];
+  /** What the next invocations answer; code checks succeed unless `behave.check` says otherwise. */
+  readonly behave: { invocation: Behaviour; check: Behaviour };
+  /** Sends JSON with the key and reads JSON. */
+  call(method: string, path: string, body?: unknown): Promise<{ status: number; body: Record<string, unknown> }>;
+  close(): Promise<void>;
+}
+
+export async function startTestControlPlane(): Promise<TestControlPlane> {
+  const log = pino({ level: 'silent' });
+  const postgres = await startTestPostgres();
+  const { database } = postgres;
+  const listener = new NotificationListener(database, log);
+  const functions = new FunctionTable(database);
+  const versions = new VersionCache(functions, listener);
+  listener.start();
+  const artifacts = new PostgresArtifactStore(database);
+  const keys = new ApiKeys(database);
+  const key = await keys.create('default', 'test');
+  const logs = new LogTable(database);
+  const feed = new LogFeed();
+  const capture = new LogCapture();
+  const metrics = new Metrics();
+  const budget = new BodyBudget(256 * 1024 * 1024);
+  const stopping = new AbortController();
+
+  const invoked: { request: InvocationRequest; spec: VersionSpec }[] = [];
+  const forgotten: string[] = [];
+  const behave: TestControlPlane['behave'] = {
+    invocation: (request) => ({ body: request.payload }),
+    check: () => ({}),
+  };
+  const invoke: Invoke = async (version, request) => {
+    invoked.push({ request, spec: version.spec });
+    const behaviour = request.kind === InvokeKind.CHECK ? behave.check : behave.invocation;
+    const answer = await behaviour(request, version.spec);
+    const totalMs = performance.now() - request.arrivedAt;
+    const receipt = { start: 'warm' as const, resolveMs: request.resolveMs, runMs: 1.5, totalMs };
+    return {
+      id: request.id,
+      outcome: 'success',
+      version,
+      body: Buffer.alloc(0),
+      receipt,
+      nodeId: 'node-1',
+      ...(request.kind === InvokeKind.HTTP && { http: { statusCode: 200, headers: [], cookies: [] } }),
+      ...answer,
+    };
+  };
+  const forgetVersions = (ids: readonly string[]): void => void forgotten.push(...ids);
+  const deployer = new Deployer({ functions, artifacts, cache: versions, invoke, forgetVersions, log });
+  let port = 0;
+  const api = createApi({
+    keys,
+    log,
+    observeHttp: metrics.observeHttp,
+    routes: [
+      ...fleetRoutes({
+        listNodes: () => Promise.resolve([]),
+        readiness: () => Promise.resolve({ ready: false, waitingFor: ['nodes'] }),
+        registry: metrics.registry,
+      }),
+      ...functionRoutes({
+        functions,
+        deployer,
+        testRuns: { artifacts, invoke, forgetVersions, logs: capture },
+        budget,
+        functionUrl: (name) => functionUrl(name, { domain: 'localhost', apiUrl: `http://localhost:${port}` }),
+      }),
+      ...logRoutes({ functions, logs, feed, stopping: stopping.signal }),
+      ...executionRoutes({ executions: new ExecutionTable(database), logs }),
+    ],
+  });
+  const server = new HttpServer(
+    createRequestListener({
+      ...{ api, keys, versions, invoke, budget, log, observeHttp: metrics.observeHttp },
+      hosts: { domains: ['localhost', 'fn.example.org'], apiHosts: ['api.example.org'] },
+    }),
+  );
+  port = (await server.listen(0, '127.0.0.1')).port;
+  const url = `http://127.0.0.1:${port}`;
+
+  return {
+    ...{ url, port, key, postgres, versions, capture, feed, api, invoked, forgotten, behave },
+    async call(method, path, body) {
+      const response = await fetch(url + path, {
+        method,
+        headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      });
+      const text = await response.text();
+      return { status: response.status, body: text === '' ? {} : JSON.parse(text) };
+    },
+    async close() {
+      stopping.abort();
+      await server.close(1_000);
+      await listener.close();
+      await postgres.close();
+    },
+  };
+}

@@ -1,0 +1,115 @@
+import { once } from 'node:events';
+import type { ServerResponse } from 'node:http';
+import { errorText } from '@lambda-fleet/common/errors';
+import type { LogFeed } from './log-feed.js';
+import { logLineOf, type StoredLogLine } from './log-line.js';
+import type { LogTable } from './log-table.js';
+
+export interface FollowOptions {
+  readonly table: LogTable;
+  readonly feed: LogFeed;
+  readonly projectId: string;
+  readonly functionId: string;
+  /** Lines after this one; undefined: from now on. */
+  readonly after: number | undefined;
+  /** Ends the stream, for a server that stops. */
+  readonly signal: AbortSignal;
+}
+
+const BACKLOG_PAGE = 500;
+/** Lines that wait for a slow client; about a megabyte. */
+const WAITING_MAX = 2_000;
+const WAITING_BYTES_MAX = 1024 * 1024;
+/** Also asks the database, for lines that another replica committed. */
+const POLL_MS = 3_000;
+const HEARTBEAT_MS = 15_000;
+const DRAIN_DEADLINE_MS = 30_000;
+
+/**
+ * Sends a function's log lines as server-sent events until the client leaves.
+ *
+ * Every line comes from the database, in the order of ids: the feed only says
+ * when to look, and what it says is used as it is as long as nothing was missed.
+ * States: catching up (from the database, page by page) → live (from the feed)
+ * → closed. A client that reads too slowly is told so and dropped; it can
+ * resume with `last-event-id`.
+ */
+export async function followLogs(res: ServerResponse, options: FollowOptions): Promise<void> {
+  const { table, feed, projectId, functionId, signal } = options;
+  res.writeHead(200, {
+    'content-type': 'text/event-stream',
+    'cache-control': 'no-store',
+    // Proxies that buffer would hold lines back.
+    'x-accel-buffering': 'no',
+  });
+  res.flushHeaders();
+
+  const closed = new AbortController();
+  let wake = () => {};
+  const close = () => {
+    closed.abort();
+    wake();
+  };
+  res.once('close', close);
+  signal.addEventListener('abort', close, { once: true });
+  const waiting: StoredLogLine[] = [];
+  let waitingBytes = 0;
+  let overflowed = false;
+  const stopHearing = feed.follow(functionId, (lines) => {
+    if (overflowed) return;
+    for (const line of lines) {
+      waiting.push(line);
+      waitingBytes += line.text.length;
+    }
+    overflowed = waiting.length > WAITING_MAX || waitingBytes > WAITING_BYTES_MAX;
+    wake();
+  });
+  const heartbeat = setInterval(() => void (res.writableNeedDrain || res.write(': still here\n\n')), HEARTBEAT_MS);
+
+  try {
+    let lastId = options.after ?? (await table.lastId(projectId, functionId));
+    const send = async (lines: readonly StoredLogLine[]): Promise<void> => {
+      for (const line of lines) {
+        if (line.id <= lastId || closed.signal.aborted) continue;
+        lastId = line.id;
+        if (!res.write(`event: log\nid: ${line.id}\ndata: ${JSON.stringify(logLineOf(line))}\n\n`)) {
+          await once(res, 'drain', {
+            signal: AbortSignal.any([closed.signal, AbortSignal.timeout(DRAIN_DEADLINE_MS)]),
+          });
+        }
+      }
+    };
+    while (!closed.signal.aborted) {
+      const page = await table.after(projectId, functionId, lastId, BACKLOG_PAGE);
+      await send(page);
+      if (page.length === BACKLOG_PAGE) continue;
+      const lookAgainAt = performance.now() + POLL_MS;
+      while (!closed.signal.aborted && performance.now() < lookAgainAt) {
+        if (overflowed) {
+          res.end(`event: dropped\ndata: {"reason":"slow_client","resumeAfter":${lastId}}\n\n`);
+          return;
+        }
+        waitingBytes = 0;
+        await send(waiting.splice(0));
+        if (waiting.length > 0) continue;
+        await new Promise<void>((resolve) => {
+          const timer = setTimeout(resolve, Math.max(1, lookAgainAt - performance.now()));
+          wake = () => {
+            clearTimeout(timer);
+            resolve();
+          };
+        });
+      }
+    }
+    res.end();
+  } catch (err) {
+    if (closed.signal.aborted) return;
+    // The client reconnects and resumes; it only has to know that this was not the end of the log.
+    res.end(`event: dropped\ndata: ${JSON.stringify({ reason: errorText(err) })}\n\n`);
+  } finally {
+    clearInterval(heartbeat);
+    stopHearing();
+    signal.removeEventListener('abort', close);
+    if (!res.writableFinished) setTimeout(() => res.destroy(), 5_000).unref();
+  }
+}

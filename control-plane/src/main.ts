@@ -1,0 +1,15 @@
+import { createLogger } from '@lambda-fleet/common/logger';
+import { runProcess } from '@lambda-fleet/common/run-process';
+import { readConfig } from './config.js';
+import { wireControlPlane } from './wiring.js';
+
+const config = readConfig();
+const log = createLogger('control-plane', config.logLevel);
+
+runProcess({
+  log,
+  start: async (lifecycle, ready) => {
+    await wireControlPlane(config, log, lifecycle);
+    ready();
+  },
+});

@@ -1,0 +1,36 @@
+import type { NodeRegistry } from './node-registry.js';
+import type { NodeStore, StoredNode } from './node-store.js';
+
+/** A node as the API shows it: what is durable, and what is known while it is connected. */
+export interface NodeStatus extends StoredNode {
+  readonly connected: boolean;
+  /** Null while it is not connected. */
+  readonly capacity: {
+    readonly memoryBytesTotal: number;
+    readonly memoryBytesFree: number;
+    readonly slotsTotal: number;
+    readonly slotsFree: number;
+  } | null;
+  readonly sandboxes: { readonly idle: number; readonly busy: number };
+}
+
+const NO_SANDBOXES = { idle: 0, busy: 0 };
+
+/** @throws FleetError `unavailable` */
+export async function listNodes(store: NodeStore, registry: NodeRegistry): Promise<NodeStatus[]> {
+  const connected = new Map(registry.list().map((node) => [node.id, node]));
+  const stored = await store.list();
+  return stored.map((node) => {
+    const now = connected.get(node.id);
+    if (now === undefined)
+      return { ...node, connected: false, eligible: false, capacity: null, sandboxes: NO_SANDBOXES };
+    const { memoryBytesTotal, memoryBytesFree, slotsTotal, slotsFree } = now.capacity;
+    return {
+      ...node,
+      connected: true,
+      eligible: now.eligible,
+      capacity: { memoryBytesTotal, memoryBytesFree, slotsTotal, slotsFree },
+      sandboxes: now.sandboxes,
+    };
+  });
+}

@@ -1,0 +1,196 @@
+import type { Lifecycle } from '@lambda-fleet/common/lifecycle';
+import type { Logger } from '@lambda-fleet/common/logger';
+import type { Hello } from '@lambda-fleet/proto';
+import { ConcurrencyLimiter } from './admission/concurrency-limiter.js';
+import { PostgresArtifactStore } from './artifacts/postgres-artifact-store.js';
+import { ApiKeys } from './auth/api-keys.js';
+import { ensureBootstrapKey } from './auth/bootstrap-key.js';
+import type { ControlPlaneConfig } from './config.js';
+import { Database } from './db/database.js';
+import { migrateDatabase } from './db/migrate.js';
+import { NotificationListener } from './db/notification-listener.js';
+import { ExecutionTable } from './executions/execution-table.js';
+import { Deployer } from './functions/deployer.js';
+import { FunctionTable } from './functions/function-table.js';
+import { VersionCache } from './functions/version-cache.js';
+import { functionUrl } from './gateway/function-url.js';
+import { startFleetServer } from './grpc/fleet-server.js';
+import { createFleetService } from './grpc/fleet-service.js';
+import { BodyBudget } from './http/body-budget.js';
+import { createApi } from './http/create-api.js';
+import { executionRoutes } from './http/execution-routes.js';
+import { fleetRoutes } from './http/fleet-routes.js';
+import { functionRoutes } from './http/function-routes.js';
+import { HttpServer } from './http/http-server.js';
+import { logRoutes } from './http/log-routes.js';
+import { createRequestListener } from './http/request-listener.js';
+import { insertExecutions } from './invocations/insert-executions.js';
+import { createInvoke } from './invocations/invoke.js';
+import { Journal } from './invocations/journal.js';
+import { recordUnclaimedResult } from './invocations/unclaimed-result.js';
+import { insertLogLines } from './logs/insert-log-lines.js';
+import { LogCapture } from './logs/log-capture.js';
+import { LogFeed } from './logs/log-feed.js';
+import { LogTable } from './logs/log-table.js';
+import { LogWriter } from './logs/log-writer.js';
+import { Metrics } from './metrics/metrics.js';
+import { listNodes } from './nodes/list-nodes.js';
+import { NodeRegistry } from './nodes/node-registry.js';
+import { NodeStore } from './nodes/node-store.js';
+import { NodeTracker } from './nodes/node-tracker.js';
+import { Readiness } from './nodes/readiness.js';
+import { ConnectedNodesView } from './scheduling/connected-nodes-view.js';
+import { MemoryPlacementLedger } from './scheduling/memory-placement-ledger.js';
+import { Placement } from './scheduling/placement.js';
+
+/** Request bodies that are in memory together. */
+const BODY_BYTES_MAX = 512 * 1024 * 1024;
+
+/** Invocations that wait for a node: of one function, and of all. */
+const WAITING = { perLaneMax: 500, totalMax: 5_000 };
+
+/** Requests in progress get this long when the process stops; then their connections are cut. */
+const HTTP_GRACE_MS = 3_000;
+
+export interface RunningControlPlane {
+  readonly httpPort: number;
+  readonly grpcPort: number;
+}
+
+/** Builds the whole control plane and starts to serve. */
+export async function wireControlPlane(
+  config: ControlPlaneConfig,
+  log: Logger,
+  lifecycle: Lifecycle,
+): Promise<RunningControlPlane> {
+  const databaseUrl = config.databaseUrl.reveal();
+  await migrateDatabase({ url: databaseUrl, log });
+  const database = new Database({ url: databaseUrl, log });
+  lifecycle.onClose('database', () => database.close());
+  const notifications = new NotificationListener(database, log);
+  lifecycle.onClose('notifications', () => notifications.close());
+
+  const keys = new ApiKeys(database);
+  lifecycle.onClose('keys', () => keys.close());
+  if (config.apiKeyFile !== undefined) await ensureBootstrapKey(keys, config.apiKeyFile, log);
+  const metrics = new Metrics();
+  const functions = new FunctionTable(database);
+  const versions = new VersionCache(functions, notifications);
+  const artifacts = new PostgresArtifactStore(database);
+  notifications.start();
+
+  const logs = new LogTable(database);
+  const feed = new LogFeed();
+  const capture = new LogCapture();
+  const logWriter = new LogWriter({
+    insert: (lines) => insertLogLines(database, lines),
+    capture,
+    onCommitted: (lines) => feed.publish(lines),
+    log,
+  });
+  lifecycle.onClose('log writer', () => logWriter.close());
+  const journal = new Journal({ insert: (records) => insertExecutions(database, records), log });
+  lifecycle.onClose('journal', () => journal.close());
+
+  const ledger = new MemoryPlacementLedger();
+  const nodeStore = new NodeStore(database);
+  const registry: NodeRegistry = new NodeRegistry({
+    onRoom: (nodeId) => {
+      const capacity = registry.session(nodeId)?.capacity;
+      if (capacity === undefined) return;
+      ledger.setCapacity(nodeId, { memoryBytes: capacity.memoryBytesTotal, slots: capacity.slotsTotal });
+      placement.roomChanged();
+    },
+    onGone: (nodeId) => ledger.removeNode(nodeId),
+  });
+  const view = new ConnectedNodesView(registry, ledger);
+  const placement: Placement = new Placement({ view, ledger, queue: WAITING });
+  const tracker = new NodeTracker({ registry, store: nodeStore, log });
+  lifecycle.onClose('node tracker', () => tracker.close());
+
+  const invoke = createInvoke({
+    limiter: new ConcurrencyLimiter(config.concurrencyMax),
+    placement,
+    registry,
+    journal,
+    queueBudgetMs: config.queueBudgetMs,
+    onResult: (result, request) => metrics.observeInvocation(result, request.trigger),
+    log,
+  });
+
+  const fleetServer = await startFleetServer(
+    createFleetService({
+      registry,
+      events: {
+        onCapacity: (session) => registry.capacityChanged(session),
+        onUnclaimedResult: (session, end) => recordUnclaimedResult(journal, session, end),
+        onLogs: (session, batch) => logWriter.append(session, batch),
+        onClosed: (session) => {
+          registry.remove(session);
+          view.remove(session);
+        },
+      },
+      readArtifact: (projectId, sha256) => artifacts.read(projectId, sha256),
+      refuseHello: (hello) => refuseHello(hello, config.development),
+      onWelcomed: (session) => tracker.welcomed(session),
+      log,
+    }),
+    { host: config.grpcHost, port: config.grpcPort, tls: config.tls },
+  );
+  lifecycle.onClose('link server', () => fleetServer.close());
+  lifecycle.onClose('nodes', () => registry.close());
+
+  const stopping = new AbortController();
+  const budget = new BodyBudget(BODY_BYTES_MAX);
+  const forgetVersions = (ids: readonly string[]): void => registry.forgetVersions([...ids]);
+  const readiness = new Readiness(database, registry);
+  let httpPort = config.httpPort;
+  const api = createApi({
+    keys,
+    log,
+    observeHttp: metrics.observeHttp,
+    routes: [
+      ...fleetRoutes({
+        listNodes: () => listNodes(nodeStore, registry),
+        readiness: () => readiness.check(),
+        registry: metrics.registry,
+      }),
+      ...functionRoutes({
+        functions,
+        deployer: new Deployer({ functions, artifacts, cache: versions, invoke, forgetVersions, log }),
+        testRuns: { artifacts, invoke, forgetVersions, logs: capture },
+        budget,
+        functionUrl: (name) =>
+          functionUrl(name, { domain: config.domain, apiUrl: `http://${config.domain}:${httpPort}` }),
+      }),
+      ...logRoutes({ functions, logs, feed, stopping: stopping.signal }),
+      ...executionRoutes({ executions: new ExecutionTable(database), logs }),
+    ],
+  });
+  const server = new HttpServer(
+    createRequestListener({
+      api,
+      keys,
+      versions,
+      invoke,
+      budget,
+      log,
+      observeHttp: metrics.observeHttp,
+      hosts: { domains: [config.domain], apiHosts: [] },
+    }),
+  );
+  httpPort = (await server.listen(config.httpPort, config.httpHost)).port;
+  // Closed first: what is in progress still needs everything below it.
+  lifecycle.onClose('http server', () => {
+    stopping.abort();
+    return server.close(HTTP_GRACE_MS);
+  });
+  log.info({ http: httpPort, grpc: fleetServer.port }, 'control_plane_started');
+  return { httpPort, grpcPort: fleetServer.port };
+}
+
+/** Why a node may not join, for its log. */
+function refuseHello(hello: Hello, development: boolean): string | undefined {
+  if (development || !hello.isolation.includes('none')) return undefined;
+  return 'not in development mode (LAMBDA_DEV=true), so no node that runs functions without isolation is taken';
+}

@@ -1,0 +1,167 @@
+import { randomBytes } from 'node:crypto';
+import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { extractArchive } from '@lambda-fleet/common/archives/extract-archive';
+import type { Logger } from '@lambda-fleet/common/logger';
+import type { FetchArtifact } from '../invocations/invocation.js';
+import { downloadArtifact } from './download-artifact.js';
+
+export const DEFAULT_ARTIFACT_BYTES_MAX = 10 * 1024 * 1024 * 1024;
+const SHA256 = /^[0-9a-f]{64}$/;
+const ENTRY_FILE = 'entry.json';
+const TREE = 'tree';
+/** What a file costs on disk beyond its bytes, roughly. */
+const FILE_OVERHEAD_BYTES = 4096;
+
+export interface ArtifactCacheOptions {
+  /** Owned by the cache alone; on the same filesystem as the sandboxes, so that trees can be linked. */
+  readonly directory: string;
+  /** Above it, trees that no sandbox uses are removed, least recently used first. Default 10 GiB. */
+  readonly bytesMax?: number | undefined;
+  readonly fetchArtifact: FetchArtifact;
+  readonly log: Logger;
+}
+
+/** Keeps an artifact's tree on disk until it is released. */
+export interface ArtifactLease {
+  /** The extracted code. Never to be changed. */
+  readonly tree: string;
+  release(): void;
+}
+
+interface Entry {
+  readonly bytes: number;
+  lastUsedMs: number;
+  leases: number;
+}
+
+/**
+ * Extracted artifacts on disk, by the sha256 of their archive.
+ *
+ * `<sha256>/tree` is the code and `<sha256>/entry.json` its size; both appear by one rename when the archive was
+ * fetched whole, verified and extracted, so what is there is complete. `incoming/` holds what is not, and is emptied at start.
+ */
+export class ArtifactCache {
+  readonly #entries = new Map<string, Entry>();
+  readonly #arriving = new Map<string, Promise<Entry>>();
+  readonly #incoming: string;
+  #bytes = 0;
+
+  private constructor(private readonly options: Required<ArtifactCacheOptions> & { readonly bytesMax: number }) {
+    this.#incoming = join(options.directory, 'incoming');
+  }
+
+  static async open(options: ArtifactCacheOptions): Promise<ArtifactCache> {
+    const cache = new ArtifactCache({ ...options, bytesMax: options.bytesMax ?? DEFAULT_ARTIFACT_BYTES_MAX });
+    await cache.#load();
+    return cache;
+  }
+
+  /** Size of all trees, bytes. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /**
+   * Fetches the artifact unless it is here; callers that ask at the same time share one fetch. Rejects with FleetError
+   * for a bad archive and with Error when it cannot be fetched; the next call tries again.
+   */
+  async acquire(sha256: string): Promise<ArtifactLease> {
+    if (!SHA256.test(sha256)) throw new Error(`"${sha256}" is not a sha256`);
+    const entry = this.#entries.get(sha256) ?? (await this.#arrive(sha256));
+    entry.leases += 1;
+    entry.lastUsedMs = Date.now();
+    const directory = join(this.options.directory, sha256);
+    const now = new Date();
+    // Only orders the evictions after a restart.
+    utimes(join(directory, ENTRY_FILE), now, now).catch(() => {});
+    let held = true;
+    return {
+      tree: join(directory, TREE),
+      release: () => {
+        if (!held) return;
+        held = false;
+        entry.leases -= 1;
+        this.#evict();
+      },
+    };
+  }
+
+  #arrive(sha256: string): Promise<Entry> {
+    const arriving =
+      this.#arriving.get(sha256) ??
+      this.#fetch(sha256).finally(() => {
+        this.#arriving.delete(sha256);
+      });
+    this.#arriving.set(sha256, arriving);
+    return arriving;
+  }
+
+  async #fetch(sha256: string): Promise<Entry> {
+    const place = join(this.#incoming, randomBytes(8).toString('hex'));
+    await mkdir(join(place, TREE), { recursive: true, mode: 0o755 });
+    try {
+      const archive = join(place, 'archive');
+      await downloadArtifact(this.options.fetchArtifact(sha256), sha256, archive);
+      const extracted = await extractArchive(archive, join(place, TREE));
+      await rm(archive);
+      const entry = {
+        bytes: extracted.unpackedBytes + extracted.entries * FILE_OVERHEAD_BYTES,
+        lastUsedMs: Date.now(),
+        leases: 0,
+      };
+      await writeFile(join(place, ENTRY_FILE), JSON.stringify({ bytes: entry.bytes }));
+      await rename(place, join(this.options.directory, sha256));
+      this.#add(sha256, entry);
+      // Before anyone holds it, so that it is the newest and is kept.
+      this.#evict(sha256);
+      return entry;
+    } catch (err) {
+      await rm(place, { recursive: true, force: true });
+      throw err;
+    }
+  }
+
+  #add(sha256: string, entry: Entry): void {
+    this.#entries.set(sha256, entry);
+    this.#bytes += entry.bytes;
+  }
+
+  /** Removes unused trees until the rest fits; `except` is about to be used. */
+  #evict(except?: string): void {
+    if (this.#bytes <= this.options.bytesMax) return;
+    const unused = [...this.#entries]
+      .filter(([sha256, entry]) => entry.leases === 0 && sha256 !== except)
+      .toSorted(([, a], [, b]) => a.lastUsedMs - b.lastUsedMs);
+    for (const [sha256, entry] of unused) {
+      if (this.#bytes <= this.options.bytesMax) return;
+      this.#entries.delete(sha256);
+      this.#bytes -= entry.bytes;
+      this.#remove(sha256).catch((err: unknown) => this.options.log.error({ err, sha256 }, 'artifact_not_removed'));
+    }
+  }
+
+  async #remove(sha256: string): Promise<void> {
+    // Out of the way first: a fetch of the same artifact may begin before the removal is through.
+    const place = join(this.#incoming, randomBytes(8).toString('hex'));
+    await rename(join(this.options.directory, sha256), place);
+    await rm(place, { recursive: true, force: true });
+  }
+
+  async #load(): Promise<void> {
+    await rm(this.#incoming, { recursive: true, force: true });
+    await mkdir(this.#incoming, { recursive: true, mode: 0o755 });
+    for (const name of await readdir(this.options.directory)) {
+      if (!SHA256.test(name)) continue;
+      const place = join(this.options.directory, name, ENTRY_FILE);
+      try {
+        const { bytes } = JSON.parse(await readFile(place, 'utf8')) as { readonly bytes: number };
+        this.#add(name, { bytes, lastUsedMs: (await stat(place)).mtimeMs, leases: 0 });
+      } catch (err) {
+        this.options.log.warn({ err, sha256: name }, 'artifact_unreadable');
+        await rm(join(this.options.directory, name), { recursive: true, force: true });
+      }
+    }
+    this.#evict();
+  }
+}

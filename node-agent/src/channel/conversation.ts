@@ -1,0 +1,318 @@
+import { timingSafeEqual } from 'node:crypto';
+import type { Socket } from 'node:net';
+import { encodeHead, type Frame, FrameType } from './frame.js';
+import { FrameParser } from './frame-parser.js';
+import { ProtocolViolation } from './protocol-violation.js';
+import {
+  type CodeLocation,
+  type HelloMessage,
+  type HttpHead,
+  type LogMessage,
+  parseMeta,
+  type RuntimeError,
+  readError,
+  readHello,
+  readHttpHead,
+  readLocation,
+  readLog,
+} from './runtime-messages.js';
+
+export interface InitMessage {
+  readonly handler: string;
+  readonly functionName: string;
+  readonly functionVersion: string;
+  readonly functionArn: string;
+  readonly memoryMb: number;
+  readonly timeoutMs: number;
+  readonly environment: Readonly<Record<string, string>>;
+  readonly logGroup: string;
+  readonly logStream: string;
+}
+
+export interface InvokeMessage {
+  readonly id: string;
+  /** Epoch milliseconds. */
+  readonly deadlineMs: number;
+  readonly arn: string;
+  readonly traceId: string;
+  readonly clientContext: string;
+  readonly http: boolean;
+}
+
+export type InitResult =
+  | { readonly ready: true }
+  | { readonly ready: false; readonly error: RuntimeError; readonly location: CodeLocation | undefined };
+
+export type InvokeResult =
+  | { readonly kind: 'response'; readonly body: Buffer; readonly http: HttpHead | undefined }
+  | { readonly kind: 'error'; readonly error: RuntimeError };
+
+/** The conversation ended before an answer came: the runtime hung up, or broke the protocol. */
+export class ChannelClosed extends Error {
+  override readonly name = 'ChannelClosed';
+
+  constructor(readonly violation: ProtocolViolation | undefined) {
+    super(violation === undefined ? 'the runtime closed the channel' : violation.message);
+  }
+}
+
+export interface ConversationListener {
+  /** False drops a line unread: the meta of a flood is not worth parsing. */
+  wantsLog(bytes: number): boolean;
+  log(message: LogMessage, text: Buffer): void;
+  /** Called once, when nothing more will come. */
+  closed(violation: ProtocolViolation | undefined): void;
+}
+
+export interface ConversationOptions {
+  readonly socket: Socket;
+  readonly nonce: string;
+  readonly helloDeadlineMs: number;
+  readonly pingIntervalMs: number;
+}
+
+type State = 'greeting' | 'blank' | 'initialising' | 'idle' | 'running' | 'closed';
+
+const NEXT: Readonly<Record<State, readonly State[]>> = {
+  greeting: ['blank', 'closed'],
+  blank: ['initialising', 'closed'],
+  initialising: ['idle', 'closed'],
+  idle: ['running', 'closed'],
+  running: ['idle', 'closed'],
+  closed: [],
+};
+
+interface Waiter<T> {
+  readonly resolve: (value: T) => void;
+  readonly reject: (reason: Error) => void;
+}
+
+/**
+ * The agent's side of one channel: what may be said when.
+ *
+ * - greeting: connected; only HELLO with the sandbox's nonce may come, once, in time → blank.
+ * - blank: authenticated, no code. `init` sends INIT → initialising.
+ * - initialising: READY → idle; INIT_ERROR → closed by the owner, nothing else is accepted.
+ * - idle: `invoke` sends INVOKE → running.
+ * - running: RESPONSE or ERROR with the id of the INVOKE → idle.
+ * - closed: the socket is gone. Whatever waits is rejected with {@link ChannelClosed}.
+ *
+ * LOG is accepted from INIT on, PONG from HELLO on; anything else that does not fit its state is a violation, which
+ * closes the conversation at once.
+ */
+export class Conversation {
+  readonly #socket: Socket;
+  readonly #parser: FrameParser;
+  readonly #nonce: Buffer;
+  readonly #hello: Promise<HelloMessage>;
+  readonly #helloTimer: NodeJS.Timeout;
+  readonly #pingTimer: NodeJS.Timeout;
+  #listener: ConversationListener | undefined;
+  #state: State = 'greeting';
+  #helloWaiter: Waiter<HelloMessage> | undefined;
+  #initWaiter: Waiter<InitResult> | undefined;
+  #invokeWaiter: Waiter<InvokeResult> | undefined;
+  #invokeId = '';
+  #invokeHttp = false;
+  #violation: ProtocolViolation | undefined;
+
+  constructor(options: ConversationOptions) {
+    this.#socket = options.socket;
+    this.#nonce = Buffer.from(options.nonce);
+    this.#parser = new FrameParser((frame) => this.#receive(frame));
+    this.#hello = new Promise((resolve, reject) => {
+      this.#helloWaiter = { resolve, reject };
+    });
+    this.#hello.catch(() => {});
+    this.#helloTimer = setTimeout(
+      () => this.#violate(new ProtocolViolation('no HELLO came in time')),
+      options.helloDeadlineMs,
+    );
+    this.#pingTimer = setInterval(() => this.#ping(), options.pingIntervalMs);
+    this.#socket.on('data', (chunk) => this.#feed(chunk));
+    // An error is always followed by 'close', which is what ends the conversation.
+    this.#socket.on('error', () => {});
+    this.#socket.on('close', () => this.#close());
+  }
+
+  /** The runtime's greeting; rejects with {@link ChannelClosed}. */
+  get hello(): Promise<HelloMessage> {
+    return this.#hello;
+  }
+
+  /** At most one listener; frames before it is set are not reported. */
+  listen(listener: ConversationListener): void {
+    this.#listener = listener;
+    if (this.#state === 'closed') listener.closed(this.#violation);
+  }
+
+  init(message: InitMessage): Promise<InitResult> {
+    this.#enter('initialising');
+    const result = new Promise<InitResult>((resolve, reject) => {
+      this.#initWaiter = { resolve, reject };
+    });
+    this.#socket.write(encodeHead(FrameType.INIT, message, 0));
+    return result;
+  }
+
+  /**
+   * Sends one event and resolves with its result. `written` is called when the runtime's socket has taken all of it;
+   * an event larger than the socket's buffer waits for the runtime to read. Rejects with {@link ChannelClosed}.
+   */
+  invoke(message: InvokeMessage, event: Buffer, written: () => void): Promise<InvokeResult> {
+    const head = encodeHead(FrameType.INVOKE, message, event.length);
+    this.#enter('running');
+    this.#invokeId = message.id;
+    this.#invokeHttp = message.http;
+    const result = new Promise<InvokeResult>((resolve, reject) => {
+      this.#invokeWaiter = { resolve, reject };
+    });
+    // One writev for both; the event is not copied.
+    this.#socket.cork();
+    this.#socket.write(head);
+    this.#socket.write(event, (err) => {
+      if (err === null || err === undefined) written();
+    });
+    this.#socket.uncork();
+    return result;
+  }
+
+  /** Ends the conversation from our side; the runtime exits when it notices. */
+  close(): void {
+    this.#socket.destroy();
+    this.#close();
+  }
+
+  #enter(state: State): void {
+    if (this.#state === state) return;
+    if (!NEXT[this.#state].includes(state)) {
+      if (this.#state === 'closed') throw new ChannelClosed(this.#violation);
+      throw new Error(`a conversation cannot go from ${this.#state} to ${state}`);
+    }
+    this.#state = state;
+  }
+
+  #feed(chunk: Buffer): void {
+    try {
+      this.#parser.push(chunk);
+    } catch (err) {
+      if (!(err instanceof ProtocolViolation)) throw err;
+      this.#violate(err);
+    }
+  }
+
+  /** False once the conversation is closed: what else the chunk holds is not looked at. */
+  #receive(frame: Frame): boolean {
+    switch (frame.type) {
+      case FrameType.LOG:
+        this.#receiveLog(frame);
+        break;
+      case FrameType.RESPONSE:
+        this.#receiveResponse(frame);
+        break;
+      case FrameType.ERROR:
+        this.#receiveError(frame);
+        break;
+      case FrameType.HELLO:
+        this.#receiveHello(frame);
+        break;
+      case FrameType.READY:
+        this.#takeInitWaiter('READY', 'idle').resolve({ ready: true });
+        break;
+      case FrameType.INIT_ERROR: {
+        const meta = parseMeta(frame.meta);
+        const result = { ready: false as const, error: readError(meta), location: readLocation(meta) };
+        this.#takeInitWaiter('INIT_ERROR', 'initialising').resolve(result);
+        break;
+      }
+      case FrameType.PONG:
+        if (this.#state === 'greeting') throw new ProtocolViolation('PONG came before HELLO');
+        break;
+      default:
+        throw new ProtocolViolation(`a frame has the unknown type ${frame.type}`);
+    }
+    return this.#state !== 'closed';
+  }
+
+  #receiveHello(frame: Frame): void {
+    if (this.#state !== 'greeting') throw new ProtocolViolation('HELLO came twice');
+    const hello = readHello(parseMeta(frame.meta));
+    const claimed = Buffer.from(hello.nonce);
+    if (claimed.length !== this.#nonce.length || !timingSafeEqual(claimed, this.#nonce)) {
+      throw new ProtocolViolation('HELLO has the wrong nonce');
+    }
+    clearTimeout(this.#helloTimer);
+    this.#enter('blank');
+    this.#helloWaiter?.resolve(hello);
+    this.#helloWaiter = undefined;
+  }
+
+  #takeInitWaiter(name: string, next: State): Waiter<InitResult> {
+    const waiter = this.#initWaiter;
+    if (waiter === undefined) throw new ProtocolViolation(`${name} came when no INIT was waiting for it`);
+    this.#initWaiter = undefined;
+    this.#enter(next);
+    return waiter;
+  }
+
+  #receiveResponse(frame: Frame): void {
+    const meta = parseMeta(frame.meta);
+    this.#expectRunning(meta.id);
+    const http = this.#invokeHttp ? readHttpHead(meta) : undefined;
+    this.#takeInvokeWaiter()?.resolve({ kind: 'response', body: compact(frame.body), http });
+  }
+
+  #receiveError(frame: Frame): void {
+    const meta = parseMeta(frame.meta);
+    this.#expectRunning(meta.id);
+    const error = readError(meta);
+    this.#takeInvokeWaiter()?.resolve({ kind: 'error', error });
+  }
+
+  #expectRunning(id: unknown): void {
+    if (this.#state !== 'running') throw new ProtocolViolation('a result came when nothing was running');
+    if (id !== this.#invokeId) throw new ProtocolViolation('a result names another invocation');
+  }
+
+  #takeInvokeWaiter(): Waiter<InvokeResult> | undefined {
+    const waiter = this.#invokeWaiter;
+    this.#invokeWaiter = undefined;
+    this.#enter('idle');
+    return waiter;
+  }
+
+  #receiveLog(frame: Frame): void {
+    if (this.#state === 'greeting' || this.#state === 'blank') throw new ProtocolViolation('LOG came before INIT');
+    if (this.#listener?.wantsLog(frame.body.length)) this.#listener.log(readLog(parseMeta(frame.meta)), frame.body);
+  }
+
+  #ping(): void {
+    // A runtime that does not even read gets no second ping on top of the first.
+    if (this.#state !== 'greeting' && !this.#socket.writableNeedDrain) {
+      this.#socket.write(encodeHead(FrameType.PING, {}, 0));
+    }
+  }
+
+  #violate(violation: ProtocolViolation): void {
+    this.#violation = violation;
+    this.close();
+  }
+
+  #close(): void {
+    if (this.#state === 'closed') return;
+    this.#enter('closed');
+    clearTimeout(this.#helloTimer);
+    clearInterval(this.#pingTimer);
+    const reason = new ChannelClosed(this.#violation);
+    for (const waiter of [this.#helloWaiter, this.#initWaiter, this.#invokeWaiter]) waiter?.reject(reason);
+    this.#helloWaiter = undefined;
+    this.#initWaiter = undefined;
+    this.#invokeWaiter = undefined;
+    this.#listener?.closed(this.#violation);
+  }
+}
+
+/** A result is kept until it is acknowledged: a small one must not keep the whole chunk that it came in. */
+function compact(body: Buffer): Buffer {
+  return body.length * 2 < body.buffer.byteLength ? Buffer.from(body) : body;
+}

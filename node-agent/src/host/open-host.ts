@@ -1,0 +1,94 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Logger } from '@lambda-fleet/common/logger';
+import { isRuntimeName } from '@lambda-fleet/common/runtime-names';
+import type { RuntimeOffer } from '@lambda-fleet/proto';
+import { ArtifactCache } from '../artifacts/artifact-cache.js';
+import { DockerDriver } from '../drivers/docker/docker-driver.js';
+import { ProcessDriver } from '../drivers/process/process-driver.js';
+import type { SandboxDriver } from '../drivers/sandbox-driver.js';
+import type { FetchArtifact } from '../invocations/invocation.js';
+import { InvocationRunner } from '../invocations/invocation-runner.js';
+import { SandboxPlaces } from '../sandboxes/sandbox-directories.js';
+import { SandboxPool } from '../sandboxes/sandbox-pool.js';
+import { ownerOf } from './owner.js';
+import { openSocketRoot } from './socket-root.js';
+import { openWorkDir } from './work-dir.js';
+
+export interface HostOptions {
+  readonly nodeId: string;
+  /** This agent's own directory; made when missing. */
+  readonly dataDir: string;
+  readonly driver: 'docker' | 'process';
+  /** For all sandboxes together, bytes. */
+  readonly memoryBytes: number;
+  /** Sandboxes at the same time. */
+  readonly slots: number;
+  /** Unused artifacts are removed above it, bytes. Default 10 GiB. */
+  readonly artifactBytesMax?: number | undefined;
+  readonly fetchArtifact: FetchArtifact;
+  /** `DOCKER_HOST`; undefined is the engine's default socket. */
+  readonly dockerHost?: string | undefined;
+  /** Images are named prefix + runtime + `:current`. Default `lambda-fleet/runtime-`. */
+  readonly imagePrefix?: string | undefined;
+  /** Process driver: the Node runtime's file and the Python runtime's folder (undefined offers no Python). */
+  readonly nodeRuntime: string;
+  readonly pythonRuntime?: string | undefined;
+  /** `XDG_RUNTIME_DIR`, where it is set. */
+  readonly runtimeDir?: string | undefined;
+  /** `os.tmpdir()`. */
+  readonly tmpDir: string;
+  readonly log: Logger;
+}
+
+/** What this machine offers as a node. */
+export interface Host {
+  readonly runner: InvocationRunner;
+  readonly driver: SandboxDriver;
+  /** What to offer in Hello. */
+  readonly runtimes: readonly RuntimeOffer[];
+}
+
+/**
+ * Prepares the machine for running functions: directories, driver, removal of what an earlier agent left behind, artifact
+ * cache and pool. Rejects with a reason for people. `runner.close()` ends everything.
+ */
+export async function openHost(options: HostOptions): Promise<Host> {
+  const { dataDir, log } = options;
+  await mkdir(dataDir, { recursive: true });
+  const owner = await ownerOf(options.nodeId, dataDir);
+  const uid = process.getuid?.() ?? 0;
+  const readByOthers = options.driver === 'process' && uid === 0;
+  const workDir = await openWorkDir({ dataDir, owner, readByOthers, log });
+  const socketRoot = await openSocketRoot({
+    owner,
+    uid,
+    runtimeDir: options.runtimeDir,
+    tmpDir: options.tmpDir,
+  });
+  const driver = await openDriver(options, owner, workDir);
+  const leftovers = await driver.removeLeftovers();
+  if (leftovers > 0) log.warn({ leftovers }, 'leftover_sandboxes_removed');
+  const places = new SandboxPlaces(join(workDir, 'sandboxes'), socketRoot);
+  await places.clear();
+  const artifacts = await ArtifactCache.open({
+    directory: join(workDir, 'artifacts'),
+    bytesMax: options.artifactBytesMax,
+    fetchArtifact: options.fetchArtifact,
+    log,
+  });
+  const runtimes = await driver.runtimes();
+  const pool = new SandboxPool({ driver, places, memoryBytes: options.memoryBytes, slots: options.slots, log });
+  const names = new Set(runtimes.map(({ name }) => name).filter(isRuntimeName));
+  const runner = new InvocationRunner({ pool, artifacts, runtimes: names, log });
+  return { runner, driver, runtimes };
+}
+
+function openDriver(options: HostOptions, owner: string, workDir: string): Promise<SandboxDriver> {
+  if (options.driver === 'docker') {
+    const { nodeId, dockerHost, imagePrefix, log } = options;
+    return DockerDriver.open({ nodeId, owner, dockerHost, imagePrefix, log });
+  }
+  const { nodeRuntime, pythonRuntime } = options;
+  return ProcessDriver.open({ owner, workDir, nodeRuntime, pythonRuntime });
+}

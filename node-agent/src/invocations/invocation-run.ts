@@ -1,0 +1,194 @@
+import { errorText } from '@lambda-fleet/common/errors';
+import type { Logger } from '@lambda-fleet/common/logger';
+import { InvokeKind, type ResponseEnd, StartPath } from '@lambda-fleet/proto';
+import type { ArtifactCache, ArtifactLease } from '../artifacts/artifact-cache.js';
+import { linkTree } from '../artifacts/link-tree.js';
+import { ChannelClosed, type InitMessage } from '../channel/conversation.js';
+import type { Sandbox } from '../sandboxes/sandbox.js';
+import type { SandboxPool } from '../sandboxes/sandbox-pool.js';
+import type { AgentInvocation, InvocationSink } from './invocation.js';
+import { InvocationLog } from './invocation-log.js';
+import { Meter, microsecondsSince } from './meter.js';
+import { SandboxOutput } from './sandbox-output.js';
+import { CHECKED, fromEnd, fromError, fromResult, notStarted, type Phase, type Verdict } from './verdict.js';
+
+export interface InvocationRunOptions {
+  readonly invocation: AgentInvocation;
+  readonly sink: InvocationSink;
+  readonly pool: SandboxPool;
+  readonly artifacts: ArtifactCache;
+  /** Where the output of each sandbox goes; shared by all runs, because a sandbox outlives them. */
+  readonly outputs: WeakMap<Sandbox, SandboxOutput>;
+  readonly log: Logger;
+}
+
+/** One accepted invocation in its sandbox. {@link finished} resolves after the sink has its end, and never rejects. */
+export class InvocationRun {
+  readonly finished: Promise<void>;
+  readonly #startedAtUnixMs = Date.now();
+  readonly #meter = new Meter();
+  readonly #log: InvocationLog;
+  #phase: Phase = 'boot';
+
+  /** `warm` tells whether the sandbox is idle; otherwise it is only claimed. */
+  constructor(
+    private readonly options: InvocationRunOptions,
+    private readonly sandbox: Sandbox,
+    warm: boolean,
+  ) {
+    this.#log = new InvocationLog(options.invocation, options.sink);
+    this.finished = this.#finish(warm ? this.#runWarm() : this.#runCold());
+  }
+
+  get invocation(): AgentInvocation {
+    return this.options.invocation;
+  }
+
+  /** Kills the sandbox. The invocation ends as not started or, when its payload has entered, as unknown. */
+  cancel(): void {
+    this.sandbox.stop('cancelled');
+  }
+
+  async #finish(work: Promise<Verdict>): Promise<void> {
+    const { pool, sink } = this.options;
+    const { invoke } = this.invocation;
+    let verdict: Verdict;
+    try {
+      verdict = await work;
+    } catch (err) {
+      verdict = await this.#afterFailure(err);
+    }
+    this.#meter.finish();
+    this.#log.finish();
+    pool.giveBack(this.sandbox, !invoke.singleUse);
+    sink.ended(this.#end(verdict));
+  }
+
+  #runWarm(): Promise<Verdict> {
+    const { arrivedAt } = this.invocation;
+    this.#meter.queueUs = microsecondsSince(arrivedAt);
+    this.#meter.begin(this.sandbox, StartPath.WARM);
+    this.options.outputs.get(this.sandbox)?.begin(this.invocation.invoke.invocationId, this.#log);
+    return this.#invoke();
+  }
+
+  async #runCold(): Promise<Verdict> {
+    const { invocation, outputs } = this.options;
+    const { invoke } = invocation;
+    this.#meter.start = StartPath.COLD;
+    const claimedAt = performance.now();
+    const { lease, waitedMs } = await this.#bootWithCode();
+    void this.sandbox.settled.then(() => lease.release());
+    await linkTree(lease.tree, this.sandbox.taskDir);
+    this.#meter.queueUs = Math.round((claimedAt - invocation.arrivedAt + waitedMs) * 1000);
+    this.#meter.sandboxUs = Math.max(0, microsecondsSince(claimedAt) - Math.round(waitedMs * 1000));
+
+    const output = new SandboxOutput();
+    output.begin(invoke.invocationId, this.#log);
+    outputs.set(this.sandbox, output);
+    this.sandbox.listen(output);
+    this.#phase = 'init';
+    this.#meter.begin(this.sandbox, StartPath.COLD);
+    const initAt = performance.now();
+    const init = await this.sandbox.specialise(initMessage(invocation, this.sandbox));
+    this.#meter.initUs = microsecondsSince(initAt);
+    if (!init.ready) {
+      this.#meter.finish();
+      this.sandbox.stop('init_failed');
+      return fromError(init.error, init.location);
+    }
+    if (invoke.kind === InvokeKind.CHECK) return CHECKED;
+    if (!this.sandbox.release()) throw new ChannelClosed(undefined);
+    return this.#invoke();
+  }
+
+  /** Boots the sandbox and fetches the code at the same time. */
+  async #bootWithCode(): Promise<{ readonly lease: ArtifactLease; readonly waitedMs: number }> {
+    const { pool, artifacts } = this.options;
+    const [booted, leased] = await Promise.allSettled([
+      pool.boot(this.sandbox),
+      artifacts.acquire(this.invocation.spec.artifactSha256),
+    ]);
+    if (booted.status === 'fulfilled' && leased.status === 'fulfilled') {
+      return { lease: leased.value, waitedMs: booted.value };
+    }
+    if (leased.status === 'fulfilled') leased.value.release();
+    throw booted.status === 'rejected' ? booted.reason : (leased as PromiseRejectedResult).reason;
+  }
+
+  async #invoke(): Promise<Verdict> {
+    const { invoke, spec, payload } = this.invocation;
+    this.#phase = 'run';
+    const { result, runUs } = await this.sandbox.invoke(
+      {
+        id: invoke.invocationId,
+        deadlineMs: Date.now() + spec.timeoutMs,
+        arn: spec.arn,
+        traceId: invoke.traceId,
+        clientContext: invoke.clientContext,
+        http: invoke.kind === InvokeKind.HTTP,
+      },
+      payload,
+    );
+    this.#meter.runUs = runUs;
+    return fromResult(result);
+  }
+
+  /** The sandbox has ended, or something of the platform failed before the payload entered it. */
+  async #afterFailure(err: unknown): Promise<Verdict> {
+    const { log } = this.options;
+    const { invoke } = this.invocation;
+    this.#meter.finish();
+    if (this.#phase === 'boot') {
+      log.warn({ err, invocation: invoke.invocationId, sandbox: this.sandbox.id }, 'sandbox_start_failed');
+      this.sandbox.stop('boot_failed');
+      const end = await this.sandbox.ended;
+      if (end.kind === 'stopped' && end.reason === 'boot_failed') return notStarted(errorText(err));
+    } else if (!(err instanceof ChannelClosed)) {
+      log.error({ err, invocation: invoke.invocationId, sandbox: this.sandbox.id }, 'invocation_failed');
+      this.sandbox.stop('cancelled');
+    }
+    return fromEnd(await this.sandbox.ended, this.#phase, invoke.invocationId, this.sandbox.shape);
+  }
+
+  #end(verdict: Verdict): ResponseEnd {
+    const { invoke, spec } = this.invocation;
+    const body = verdict.body ?? Buffer.alloc(0);
+    return {
+      invocationId: invoke.invocationId,
+      epoch: invoke.epoch,
+      versionId: spec.versionId,
+      projectId: spec.projectId,
+      functionId: spec.functionId,
+      trigger: invoke.trigger,
+      startedAtUnixMs: this.#startedAtUnixMs,
+      outcome: verdict.outcome,
+      http: verdict.http,
+      bodyBytes: body.length,
+      bodyStreamed: false,
+      body,
+      error: verdict.error,
+      receipt: this.#meter.receipt(verdict.fault),
+      replayed: false,
+      functionName: spec.functionName,
+      versionNumber: spec.versionNumber,
+      memoryMb: spec.memoryMb,
+      kind: invoke.kind,
+    };
+  }
+}
+
+function initMessage({ spec }: AgentInvocation, sandbox: Sandbox): InitMessage {
+  const day = new Date().toISOString().slice(0, 10).replaceAll('-', '/');
+  return {
+    handler: spec.handler,
+    functionName: spec.functionName,
+    functionVersion: String(spec.versionNumber),
+    functionArn: spec.arn,
+    memoryMb: spec.memoryMb,
+    timeoutMs: spec.timeoutMs,
+    environment: spec.environment,
+    logGroup: `/aws/lambda/${spec.functionName}`,
+    logStream: `${day}/[${spec.versionNumber}]${sandbox.id}`,
+  };
+}

@@ -1,0 +1,9 @@
+import { createLogger } from '@lambda-fleet/common/logger';
+import { runProcess } from '@lambda-fleet/common/run-process';
+import { readConfig } from './config.js';
+import { wireAgent } from './wiring.js';
+
+const config = readConfig();
+const log = createLogger('node-agent', config.logLevel);
+
+runProcess({ log, start: (lifecycle, ready) => wireAgent(config, log, lifecycle, ready) });

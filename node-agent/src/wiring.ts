@@ -1,0 +1,86 @@
+import { randomUUID, X509Certificate } from 'node:crypto';
+import { arch, tmpdir } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { credentials } from '@grpc/grpc-js';
+import type { Lifecycle } from '@lambda-fleet/common/lifecycle';
+import type { Logger } from '@lambda-fleet/common/logger';
+import { runtimeEntry } from '@lambda-fleet/runtime-node';
+import type { AgentConfig } from './config.js';
+import { openHost } from './host/open-host.js';
+import type { FetchArtifact } from './invocations/invocation.js';
+import { fetchArtifactOver } from './link/fetch-artifact.js';
+import { Link } from './link/link.js';
+
+const AGENT_VERSION = '0.1.0';
+const PROTOCOL = 1;
+
+/** `runtimes/python/lambda_runtime`, from `src` as well as from `dist`. */
+const PYTHON_RUNTIME = fileURLToPath(new URL('../../runtimes/python/lambda_runtime', import.meta.url));
+
+/** The runner may take 9 s to end its sandboxes. */
+const RUNNER_CLOSE_MS = 10_000;
+
+/** Builds the whole agent. `onWelcomed` runs each time a control plane has taken this node in. */
+export async function wireAgent(
+  config: AgentConfig,
+  log: Logger,
+  lifecycle: Lifecycle,
+  onWelcomed: () => void,
+): Promise<void> {
+  const nodeId = nodeIdOf(config.tls.cert);
+  // The cache fetches over the link, which is made from what the host offers.
+  let fetchArtifact: FetchArtifact = () => {
+    throw new Error('the link is not up yet');
+  };
+  const host = await openHost({
+    nodeId,
+    dataDir: config.dataDir,
+    driver: config.driver,
+    memoryBytes: config.memoryBytes,
+    slots: config.slots,
+    fetchArtifact: (sha256) => fetchArtifact(sha256),
+    dockerHost: config.dockerHost,
+    nodeRuntime: runtimeEntry,
+    pythonRuntime: PYTHON_RUNTIME,
+    runtimeDir: config.runtimeDir,
+    tmpDir: tmpdir(),
+    log,
+  });
+  const { runner } = host;
+  const { ca, cert, key } = config.tls;
+  const link = new Link({
+    address: config.controlPlane,
+    credentials: credentials.createSsl(ca, key, cert),
+    hello: {
+      protocolMin: PROTOCOL,
+      protocolMax: PROTOCOL,
+      agentVersion: AGENT_VERSION,
+      bootId: randomUUID(),
+      labels: { ...config.labels },
+      runtimes: [...host.runtimes],
+      isolation: [...host.driver.isolation],
+      architecture: arch(),
+    },
+    runner,
+    onWelcomed,
+    log,
+  });
+  fetchArtifact = fetchArtifactOver(link);
+  runner.onCapacityChange(() => link.capacityChanged());
+  // Closed last: the ends of what the runner stops still have to be sent.
+  lifecycle.onClose('link', () => link.close());
+  lifecycle.onClose('sandboxes', () => runner.close(), RUNNER_CLOSE_MS);
+  log.info(
+    { node: nodeId, driver: host.driver.name, runtimes: host.runtimes.map(({ name }) => name) },
+    'agent_started',
+  );
+  link.start();
+}
+
+/** A node is who its certificate says it is. */
+function nodeIdOf(certificate: Buffer): string {
+  const subject = new X509Certificate(certificate).subject;
+  const name = /^CN=(.+)$/m.exec(subject)?.[1];
+  if (name === undefined) throw new Error("The agent's certificate has no common name, which is the node's id.");
+  return name;
+}

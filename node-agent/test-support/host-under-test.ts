@@ -1,0 +1,149 @@
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { createLogger } from '@lambda-fleet/common/logger';
+import { InvokeKind, type LogLine, type RefusalReason, type ResponseEnd, type VersionSpec } from '@lambda-fleet/proto';
+import { runtimeEntry } from '@lambda-fleet/runtime-node';
+import { create } from 'tar';
+import { type Host, openHost } from '../src/host/open-host.js';
+import type { AgentInvocation } from '../src/invocations/invocation.js';
+
+export const DRIVERS = ['docker', 'process'] as const;
+export type DriverName = (typeof DRIVERS)[number];
+
+export const pythonRuntime = fileURLToPath(new URL('../../runtimes/python/lambda_runtime', import.meta.url));
+export const log = createLogger('node-agent-test', 'silent');
+
+export type Ended = ResponseEnd & { readonly logs: readonly LogLine[]; readonly text: string };
+export type Refused = { readonly refused: RefusalReason; readonly detail: string };
+
+export interface CallOptions {
+  readonly event?: unknown;
+  readonly kind?: InvokeKind;
+  readonly singleUse?: boolean;
+  readonly id?: string;
+}
+
+/** A real host in a temporary directory, with functions made from source text. */
+export class HostUnderTest {
+  readonly #archives = new Map<string, Buffer>();
+  #calls = 0;
+  fetches = 0;
+  /** Makes fetching fail while it is set. */
+  fetchFailure: Error | undefined;
+
+  private constructor(
+    readonly host: Host,
+    readonly directory: string,
+    archives: Map<string, Buffer>,
+  ) {
+    this.#archives = archives;
+  }
+
+  static async open(driver: DriverName, limits: { memoryMb?: number; slots?: number } = {}): Promise<HostUnderTest> {
+    const directory = await mkdtemp(join(tmpdir(), 'host-'));
+    const archives = new Map<string, Buffer>();
+    let self: HostUnderTest | undefined;
+    const host = await openHost({
+      nodeId: 'node-under-test',
+      dataDir: join(directory, 'data'),
+      driver,
+      memoryBytes: (limits.memoryMb ?? 2048) * 1024 * 1024,
+      slots: limits.slots ?? 8,
+      fetchArtifact: async function* (sha256) {
+        if (self !== undefined) self.fetches += 1;
+        if (self?.fetchFailure !== undefined) throw self.fetchFailure;
+        yield archives.get(sha256) ?? Buffer.alloc(0);
+      },
+      dockerHost: process.env.DOCKER_HOST,
+      nodeRuntime: runtimeEntry,
+      pythonRuntime,
+      tmpDir: tmpdir(),
+      log,
+    });
+    self = new HostUnderTest(host, directory, archives);
+    return self;
+  }
+
+  /** A version with this code; every call makes a new one. */
+  async deploy(
+    files: string | Readonly<Record<string, string>>,
+    spec: Partial<VersionSpec> = {},
+  ): Promise<VersionSpec> {
+    const source = await mkdtemp(join(this.directory, 'source-'));
+    const all = typeof files === 'string' ? { 'index.mjs': files } : files;
+    for (const [name, text] of Object.entries(all)) {
+      await mkdir(dirname(join(source, name)), { recursive: true });
+      await writeFile(join(source, name), text);
+    }
+    const chunks: Buffer[] = [];
+    for await (const chunk of create({ gzip: true, cwd: source }, ['.'])) chunks.push(chunk);
+    const archive = Buffer.concat(chunks);
+    const artifactSha256 = createHash('sha256').update(archive).digest('hex');
+    this.#archives.set(artifactSha256, archive);
+    return {
+      versionId: `version-${source.slice(-6)}`,
+      projectId: 'project',
+      functionId: 'function',
+      functionName: 'under-test',
+      versionNumber: 1,
+      runtime: 'nodejs',
+      handler: 'index.handler',
+      memoryMb: 128,
+      cpus: 1,
+      timeoutMs: 10_000,
+      initTimeoutMs: 10_000,
+      keepAliveMs: 600_000,
+      environment: {},
+      artifactSha256,
+      artifactBytes: archive.length,
+      arn: 'arn:aws:lambda:local:000000000000:function:under-test',
+      ...spec,
+    };
+  }
+
+  /** Runs an invocation to its end; throws when it is refused. */
+  async call(spec: VersionSpec, options: CallOptions = {}): Promise<Ended> {
+    const result = await this.tryCall(spec, options);
+    if ('refused' in result) throw new Error(`refused: ${result.detail}`);
+    return result;
+  }
+
+  tryCall(spec: VersionSpec, options: CallOptions = {}): Promise<Ended | Refused> {
+    this.#calls += 1;
+    const payload = Buffer.from(JSON.stringify(options.event ?? {}));
+    const invocation: AgentInvocation = {
+      invoke: {
+        invocationId: options.id ?? `invocation-${this.#calls}`,
+        epoch: 1,
+        kind: options.kind ?? InvokeKind.EVENT,
+        versionId: spec.versionId,
+        trigger: 'api',
+        traceId: '',
+        payloadBytes: payload.length,
+        payloadStreamed: false,
+        payload,
+        clientContext: '',
+        singleUse: options.singleUse ?? false,
+      },
+      spec,
+      payload,
+      arrivedAt: performance.now(),
+    };
+    const logs: LogLine[] = [];
+    return new Promise((resolve) => {
+      this.host.runner.invoke(invocation, {
+        refused: (_, refused, detail) => resolve({ refused, detail }),
+        log: (line) => logs.push(line),
+        ended: (end) => resolve({ ...end, logs, text: end.body.toString() }),
+      });
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.host.runner.close();
+    await rm(this.directory, { recursive: true, force: true });
+  }
+}

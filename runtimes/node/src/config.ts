@@ -1,0 +1,20 @@
+/** What the agent tells a runtime through its environment. */
+export interface BootConfig {
+  readonly channelPath: string;
+  readonly nonce: string;
+  readonly taskRoot: string;
+}
+
+/**
+ * Takes the boot variables out of the environment: user code must not find the
+ * channel or what proves this sandbox to the agent.
+ */
+export function takeBootConfig(): BootConfig {
+  const { LAMBDA_CHANNEL: channelPath, LAMBDA_NONCE: nonce, LAMBDA_TASK_ROOT: taskRoot } = process.env;
+  if (!channelPath || !nonce || !taskRoot) {
+    throw new Error('LAMBDA_CHANNEL, LAMBDA_NONCE and LAMBDA_TASK_ROOT must be set: a node agent starts this program.');
+  }
+  delete process.env.LAMBDA_CHANNEL;
+  delete process.env.LAMBDA_NONCE;
+  return { channelPath, nonce, taskRoot };
+}

@@ -1,0 +1,74 @@
+import { createConnection } from 'node:net';
+import { Channel } from './channel.js';
+import { takeBootConfig } from './config.js';
+import { Conversation } from './conversation.js';
+import { encodeFrame, FrameReader, FrameType } from './frames.js';
+import { exit, writeFd } from './intrinsics.js';
+import { LogCapture } from './log-capture.js';
+
+/** Ticks of a second without a byte from the agent, which pings every 10 s, before the runtime ends itself. */
+const SILENT_TICKS_MAX = 30;
+
+const config = takeBootConfig();
+const socket = createConnection(config.channelPath);
+socket.on('error', (error) => (connected ? exit(0) : fail(`cannot connect to its agent: ${error.message}`)));
+socket.on('close', () => exit(0));
+let connected = false;
+
+socket.on('connect', () => {
+  connected = true;
+  const channel = new Channel(socket);
+  const logs = new LogCapture(channel);
+  const conversation = new Conversation(channel, logs, config.taskRoot, {
+    whenNothingIsLeft: (dry) => whenNothingIsLeft(channel, dry),
+  });
+  const frames = new FrameReader((frame) => conversation.onFrame(frame));
+
+  // Ticks are counted instead of clock time: a process that was frozen for a minute has missed at most one.
+  let silentTicks = 0;
+  setInterval(() => {
+    silentTicks += 1;
+    if (silentTicks >= SILENT_TICKS_MAX) {
+      exit(0);
+    }
+  }, 1_000).unref();
+
+  socket.on('data', (bytes: Buffer) => {
+    silentTicks = 0;
+    try {
+      frames.push(bytes);
+    } catch (thrown) {
+      fail(`the agent broke the protocol: ${thrown instanceof Error ? thrown.message : String(thrown)}`);
+    }
+  });
+
+  process.on('uncaughtException', (thrown) => conversation.onUncaught(thrown));
+  process.on('unhandledRejection', (thrown) => conversation.onUncaught(thrown));
+  logs.install();
+  channel.send(encodeFrame(FrameType.HELLO, hello(config.nonce)));
+});
+
+function hello(nonce: string): string {
+  const { version, pid } = process;
+  return JSON.stringify({ protocol: 1, nonce, runtime: 'nodejs', version: version.slice(1), pid });
+}
+
+function whenNothingIsLeft(channel: Channel, dry: () => void): () => void {
+  const stop = () => {
+    process.off('beforeExit', onDry);
+    channel.holdOpen(true);
+  };
+  const onDry = () => {
+    stop();
+    dry();
+  };
+  process.once('beforeExit', onDry);
+  channel.holdOpen(false);
+  return stop;
+}
+
+function fail(reason: string): never {
+  const bytes = Buffer.from(`lambda runtime: ${reason}\n`);
+  writeFd(2, bytes, 0, bytes.length);
+  exit(1);
+}

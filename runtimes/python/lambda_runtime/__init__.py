@@ -1,0 +1,1 @@
+"""The Python runtime of Lambda Fleet: loads one function and calls its handler. ../../PROTOCOL.md is its contract."""

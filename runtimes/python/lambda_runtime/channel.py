@@ -1,0 +1,147 @@
+"""The socket: sending frames from any thread, and receiving them from one thread at a time."""
+
+import os
+import select
+import socket
+import threading
+from json import dumps
+from time import monotonic, time_ns
+
+from .frames import LOG, FrameReader, encode_head
+
+# How long a log line waits, blocking its thread, for an agent that does not read.
+_LOG_WAIT_MS = 1_000
+# How often a log line looks for room after one waited in vain: looking costs more than dropping.
+_LOG_RETRY_S = 0.01
+_RECEIVE_BYTES = 64 * 1024
+
+
+class ChannelClosed(Exception):
+    """The agent closed the channel."""
+
+
+class Channel:
+    """Frames are written at once, so that a line printed before an endless loop or a crash still arrives.
+
+    When the socket is full, a log line waits up to a second (the back-pressure that a
+    full pipe gives too); then it and all that follow are dropped and counted until
+    there is room again, and a marker line says how many. Any other frame waits as long as it takes.
+
+    ``_rest`` is the unsent end of a log frame that was begun: whatever is sent next goes behind it.
+    """
+
+    def __init__(self, path):
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.connect(path)
+        self._room = select.poll()
+        self._room.register(self._socket, select.POLLOUT)
+        self._frames = FrameReader()
+        self._lock = threading.Lock()
+        self._rest = b""
+        self._retry_at = 0
+        self._dropped = 0
+        self._dropped_id = "null"
+        self.silent_ticks = 0
+        os.register_at_fork(after_in_child=self._leave)
+
+    def receive(self, wait=True):
+        """The next frame; None when ``wait`` is false and none is there. Raises ChannelClosed, ProtocolViolation."""
+        while True:
+            frame = self._frames.next()
+            if frame is not None:
+                return frame
+            try:
+                chunk = self._socket.recv(_RECEIVE_BYTES, 0 if wait else socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return None
+            except OSError:
+                chunk = b""
+            if not chunk:
+                raise ChannelClosed
+            self.silent_ticks = 0
+            self._frames.push(chunk)
+
+    def send(self, type_, meta, body=b""):
+        """Sends a frame that must arrive; ``meta`` is JSON text."""
+        head = encode_head(type_, meta, len(body))
+        with self._lock:
+            if self._dropped:
+                self._rest += self._take_marker()
+            try:
+                if self._rest:
+                    self._socket.sendall(self._rest)
+                    self._rest = b""
+                # A small frame in one call; a large body is not copied behind its head.
+                if len(body) < 4096:
+                    self._socket.sendall(head + body)
+                else:
+                    self._socket.sendall(head)
+                    self._socket.sendall(body)
+            except OSError:
+                # The agent is gone; whoever receives next sees the end of the channel.
+                pass
+
+    def log(self, id_json, stream, level, line):
+        """``id_json`` is JSON text; ``line`` is UTF-8 bytes without a line break."""
+        with self._lock:
+            if self._retry_at and monotonic() < self._retry_at:
+                self._drop(id_json)
+                return
+            frame = _log_frame(id_json, stream, level, line)
+            wait_ms = 0 if self._retry_at else _LOG_WAIT_MS
+            sent = 0
+            if self._flush_rest(wait_ms):
+                if self._dropped:
+                    self._rest = self._take_marker()
+                if self._flush_rest(wait_ms):
+                    sent = self._write(frame, wait_ms)
+            self._retry_at = monotonic() + _LOG_RETRY_S if sent < len(frame) else 0
+            if sent == 0:
+                self._drop(id_json)
+            elif sent < len(frame):
+                self._rest = frame[sent:]
+
+    def _flush_rest(self, wait_ms):
+        if self._rest:
+            self._rest = self._rest[self._write(self._rest, wait_ms) :]
+        return not self._rest
+
+    def _write(self, data, wait_ms):
+        """Bytes written before the socket stayed full for ``wait_ms``. A broken socket takes everything."""
+        sent = 0
+        while sent < len(data):
+            try:
+                sent += self._socket.send(data[sent:] if sent else data, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                if not wait_ms or not self._room.poll(wait_ms):
+                    break
+            except OSError:
+                return len(data)
+        return sent
+
+    def _drop(self, id_json):
+        self._dropped += 1
+        self._dropped_id = id_json
+
+    def _take_marker(self):
+        line = f"[... {self._dropped} lines dropped]".encode()
+        self._dropped = 0
+        return _log_frame(self._dropped_id, "stderr", "WARN", line)
+
+    def _leave(self):
+        """In a forked child: the channel belongs to the parent, whose frames the child must not mix with its own."""
+        self._lock = threading.Lock()
+        self._rest = b""
+        self._dropped = 0
+        self._socket.close()
+
+
+def _log_frame(id_json, stream, level, line):
+    timestamp = time_ns() // 1_000_000
+    meta = f'{{"id":{id_json},"stream":"{stream}","level":"{level}","ts":{timestamp}}}'
+    return encode_head(LOG, meta, len(line)) + line
+
+
+def quote(text):
+    """JSON of a string, in ASCII: also right for text that UTF-8 cannot hold."""
+    return dumps(text)

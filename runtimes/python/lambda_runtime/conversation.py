@@ -1,0 +1,142 @@
+"""The runtime's side of the channel after HELLO."""
+
+from json import dumps, loads
+
+from .call_handler import HandlerCall
+from .channel import quote
+from .context import Context
+from .environment import set_environment, set_trace_id
+from .errors import Fault, error_members
+from .frames import ERROR, INIT, INIT_ERROR, INVOKE, PING, PONG, READY, RESPONSE, ProtocolViolation
+from .http_response import http_response
+from .load_handler import load_handler
+from .result import check_size, marshal
+
+_BLANK = "blank"
+_IDLE = "idle"
+_BUSY = "busy"
+_FAILED = "failed"
+
+_INIT_FIELDS = {
+    "handler": str,
+    "functionName": str,
+    "functionVersion": str,
+    "functionArn": str,
+    "memoryMb": (int, float),
+    "environment": dict,
+    "logGroup": str,
+    "logStream": str,
+}
+_INVOKE_FIELDS = {"id": str, "deadlineMs": (int, float), "arn": str, "traceId": str, "clientContext": str}
+
+
+class Conversation:
+    """States: blank → (INIT) busy → idle or failed; idle → (INVOKE) busy → idle.
+
+    The main thread handles frames and runs user code, one after the other. PING is
+    answered in every state; any other frame in another state is a violation. After
+    INIT_ERROR (failed) only the agent ends the conversation.
+
+    The state changes before the frame that tells the agent is sent, so that the agent's
+    next frame always finds the new state, whichever thread receives it.
+    """
+
+    def __init__(self, channel, logs, task_root):
+        self._channel = channel
+        self._logs = logs
+        self._task_root = task_root
+        self._state = _BLANK
+        self._init = None
+        self._call = None
+
+    def answer_ping(self, frame):
+        """For any thread. False when the frame is one for the main thread. Raises ProtocolViolation."""
+        if frame.type == PING:
+            self._channel.send(PONG, "{}")
+            return True
+        if self._state == _BUSY:
+            raise ProtocolViolation(f"frame 0x{frame.type:x} while {self._state}")
+        return False
+
+    def on_frame(self, frame):
+        """For the main thread. Raises ProtocolViolation, and SystemExit when user code does."""
+        if self.answer_ping(frame):
+            return
+        if frame.type == INVOKE and self._state == _IDLE:
+            self._state = _BUSY
+            self._invoke(_checked(frame.meta, _INVOKE_FIELDS), frame.body)
+        elif frame.type == INIT and self._state == _BLANK:
+            self._state = _BUSY
+            self._initialise(_checked(frame.meta, _INIT_FIELDS))
+        else:
+            raise ProtocolViolation(f"frame 0x{frame.type:x} while {self._state}")
+
+    def _initialise(self, init):
+        set_environment(init, self._task_root)
+        self._init = init
+        try:
+            self._call = HandlerCall(load_handler(init["handler"], self._task_root))
+        except SystemExit:
+            raise
+        except BaseException as raised:
+            self._logs.flush()
+            self._state = _FAILED
+            self._channel.send(INIT_ERROR, f"{{{error_members(raised)}{_location_member(raised)}}}")
+        else:
+            self._logs.flush()
+            self._state = _IDLE
+            self._channel.send(READY, "{}")
+
+    def _invoke(self, invoke, body):
+        invocation_id = quote(invoke["id"])
+        self._logs.begin(invoke["id"])
+        set_trace_id(invoke["traceId"])
+        try:
+            value = self._call(_event(body), Context(self._init, invoke))
+            if invoke.get("http") is True:
+                http, result = http_response(value)
+                meta = f'{{"id":{invocation_id},"http":{dumps(http, separators=(",", ":"))}}}'
+            else:
+                result = marshal(value)
+                meta = f'{{"id":{invocation_id}}}'
+            check_size(result)
+            type_ = RESPONSE
+        except SystemExit:
+            raise
+        except BaseException as raised:
+            type_, meta, result = ERROR, f'{{"id":{invocation_id},{error_members(raised)}}}', b""
+        self._logs.end()
+        self._state = _IDLE
+        self._channel.send(type_, meta, result)
+
+
+def _event(body):
+    if not body:
+        return {}
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Fault("Runtime.InvalidEvent", "The event is not JSON: its bytes are not UTF-8.") from None
+    try:
+        return loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise Fault("Runtime.InvalidEvent", "The event is nested too deeply.") from None
+    except ValueError as raised:
+        raise Fault("Runtime.InvalidEvent", f"The event is not JSON: {raised}") from None
+
+
+def _no_constant(name):
+    """Python would read NaN and Infinity, which JSON does not have."""
+    raise ValueError(f"{name} is not JSON")
+
+
+def _location_member(raised):
+    location = raised.location if isinstance(raised, Fault) else None
+    return "" if location is None else f',"location":{dumps(location, separators=(",", ":"))}'
+
+
+def _checked(meta, fields):
+    for name, types in fields.items():
+        if not isinstance(meta.get(name), types):
+            raise ProtocolViolation(f'a frame whose "{name}" is missing or of the wrong type')
+    return meta

@@ -1,0 +1,76 @@
+import { accessSync, constants } from 'node:fs';
+import { join } from 'node:path';
+import { run } from './command.mjs';
+
+const APT_DEADLINE_MS = 600_000;
+
+/**
+ * Debian packages that a test run may need, each with its reason. A package belongs here from the first test that
+ * needs it on.
+ */
+const DEBIAN_PACKAGES = {
+  dockerd: { package: 'docker.io', reason: 'the engine that runs functions in containers' },
+  runsc: { package: 'runsc', reason: 'gVisor, which the private engine offers beside runc' },
+  debootstrap: { package: 'debootstrap', reason: 'makes the base image where the engine reaches no registry' },
+};
+
+/**
+ * Installs the packages of the given programs where they are missing. Resolves with what was done. Throws with
+ * what to install when that cannot be done here.
+ *
+ * @param {readonly (keyof typeof DEBIAN_PACKAGES)[]} programs
+ */
+export async function installDebianPackages(programs) {
+  const missing = programs.filter((program) => findProgram(program) === undefined);
+  if (missing.length === 0) return 'present';
+  const packages = missing.map((program) => DEBIAN_PACKAGES[program].package);
+  if (process.getuid?.() !== 0) throw new Error(whatToInstall(missing, 'this is not root'));
+  if (findProgram('apt-get') === undefined) throw new Error(whatToInstall(missing, 'there is no apt-get'));
+
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+  for (const args of [['update'], ['install', '-y', '--no-install-recommends', ...packages]]) {
+    process.stderr.write(`        apt-get ${args.join(' ')}\n`);
+    const result = await run('apt-get', ['-q', '-o', 'DPkg::Lock::Timeout=120', ...args], {
+      deadlineMs: APT_DEADLINE_MS,
+      env,
+      what: `apt-get ${args[0]}`,
+    });
+    // A stale index of one source need not matter: the installation says whether it does.
+    if (!result.ok && args[0] === 'install') {
+      throw new Error(`${whatToInstall(missing, `apt-get ended with ${result.ended}`)}\n${result.output}`);
+    }
+  }
+  const still = missing.filter((program) => findProgram(program) === undefined);
+  if (still.length > 0) throw new Error(whatToInstall(still, 'apt-get installed them but they are not on the PATH'));
+  return `installed ${packages.join(', ')}`;
+}
+
+function whatToInstall(programs, why) {
+  const lines = programs.map((program) => {
+    const { package: name, reason } = DEBIAN_PACKAGES[program];
+    return `  ${name}: ${reason}`;
+  });
+  const command = `apt-get install ${programs.map((program) => DEBIAN_PACKAGES[program].package).join(' ')}`;
+  return [
+    `These Debian packages are needed and were not installed, because ${why}:`,
+    ...lines,
+    `Install them: ${command}`,
+  ].join('\n');
+}
+
+/** Path of a program, also in the directories that only root's PATH has. */
+export function findProgram(name) {
+  const folders = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/sbin'];
+  return folders
+    .filter((folder) => folder !== '')
+    .map((folder) => join(folder, name))
+    .find((path) => {
+      try {
+        accessSync(path, constants.X_OK);
+        return true;
+      } catch {
+        // Not there, or not ours to run: the next folder.
+        return false;
+      }
+    });
+}
