@@ -5,8 +5,8 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { runtimeFile } from './node/build.mjs';
 import type { Code, RuntimeFamily } from './conformance-fixture.js';
+import { runtimeFile } from './node/build.mjs';
 
 export const FRAME_TYPES: Readonly<Record<string, number>> = {
   HELLO: 0x01,
@@ -23,14 +23,7 @@ export const FRAME_TYPES: Readonly<Record<string, number>> = {
 
 const COMMANDS: Readonly<Record<RuntimeFamily, readonly [string, ...string[]]>> = {
   nodejs: [process.execPath, runtimeFile],
-  python: [
-    'python3',
-    '-I',
-    '-B',
-    '-X',
-    'utf8',
-    fileURLToPath(new URL('python/lambda_runtime', import.meta.url)),
-  ],
+  python: ['python3', '-I', '-X', 'utf8', fileURLToPath(new URL('python/lambda_runtime', import.meta.url))],
 };
 
 export const NONCE = '00112233445566778899aabbccddeeff';
@@ -130,7 +123,9 @@ export class ConformanceAgent {
     await this.#until(() => this.#frames.length > 0 || this.#exitStatus !== undefined, 'a frame');
     const frame = this.#frames.shift();
     if (frame === undefined) {
-      throw new Error(`the runtime exited with ${String(this.#exitStatus)} instead of sending a frame: ${this.#stderr}`);
+      throw new Error(
+        `the runtime exited with ${String(this.#exitStatus)} instead of sending a frame: ${this.#stderr}`,
+      );
     }
     return frame;
   }

@@ -62,7 +62,9 @@ export interface Fixture {
 const folder = new URL('fixtures/', import.meta.url);
 
 export function fixtureFiles(): string[] {
-  return readdirSync(folder).filter((name) => name.endsWith('.json')).sort();
+  return readdirSync(folder)
+    .filter((name) => name.endsWith('.json'))
+    .sort();
 }
 
 /** The conversations of a file as one runtime plays them: those for it, with its own variant of each value. */
@@ -96,7 +98,9 @@ function variant(value: unknown, family: RuntimeFamily): unknown {
  */
 export function difference(actual: unknown, expected: unknown, path = ''): string | undefined {
   if (typeof expected !== 'object' || expected === null) {
-    return Object.is(actual, expected) ? undefined : `${path || 'value'} is ${show(actual)}, expected ${show(expected)}`;
+    return Object.is(actual, expected)
+      ? undefined
+      : `${path || 'value'} is ${show(actual)}, expected ${show(expected)}`;
   }
   if ('$is' in expected) {
     return isKind(actual, expected.$is) ? undefined : `${path} is ${show(actual)}, expected a ${String(expected.$is)}`;

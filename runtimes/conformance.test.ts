@@ -11,6 +11,9 @@ import {
 } from './conformance-fixture.js';
 import { buildRuntime } from './node/build.mjs';
 
+/** Of a test; several times what the slowest needs, because the machine may be busy. */
+const TEST_DEADLINE_MS = 30_000;
+
 const DEFAULT_HANDLER = { nodejs: 'index.handler', python: 'main.handler' } as const;
 
 beforeAll(buildRuntime);
@@ -24,10 +27,14 @@ describe.each(['nodejs', 'python'] as const)('%s', (family) => {
   });
 
   describe.each(fixtureFiles())('%s', (file) => {
-    test.each(readConversations(file, family))('$name', async (conversation) => {
-      agent = await ConformanceAgent.start(family, conversation.code[family]);
-      await play(agent, family, conversation);
-    });
+    test.each(readConversations(file, family))(
+      '$name',
+      async (conversation) => {
+        agent = await ConformanceAgent.start(family, conversation.code[family]);
+        await play(agent, family, conversation);
+      },
+      TEST_DEADLINE_MS,
+    );
   });
 });
 
@@ -92,7 +99,9 @@ async function playInvocation(agent: ConformanceAgent, step: InvokeStep, id: str
 async function expectFrame(agent: ConformanceAgent, type: string, meta?: unknown): Promise<ReceivedFrame> {
   const frame = await agent.nextFrame();
   if (frame.type !== type) {
-    expect.fail(`expected ${type}, got ${frame.type} ${JSON.stringify(frame.meta)} ${frame.body.toString().slice(0, 500)}`);
+    expect.fail(
+      `expected ${type}, got ${frame.type} ${JSON.stringify(frame.meta)} ${frame.body.toString().slice(0, 500)}`,
+    );
   }
   const found = meta === undefined ? undefined : difference(frame.meta, meta, 'meta');
   if (found !== undefined) {

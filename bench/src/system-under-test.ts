@@ -2,13 +2,15 @@ import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { withDeadline } from '@lambda-fleet/common/deadline';
+import { errorText } from '@lambda-fleet/common/errors';
 import { KeepAliveClient } from './keep-alive-client.js';
 
 const READY_DEADLINE_MS = 120_000;
+const BARE_DEADLINE_MS = 10_000;
 const STOP_DEADLINE_MS = 30_000;
 const OUTPUT_KEPT_CHARS = 20_000;
 
@@ -51,18 +53,29 @@ export async function startSystem(driver: Driver, signal: AbortSignal): Promise<
   } catch (error) {
     await stop();
     signal.throwIfAborted();
-    throw new Error(`lambda up did not become ready. It printed:\n${output}`, { cause: error });
+    throw new Error(`lambda up did not become ready: ${errorText(error)}. It printed:\n${output}`);
   }
 }
 
 /** The bare `node:http` server, in a process of its own like the system's. */
 export async function startBareServer(): Promise<{ readonly port: number; stop(): Promise<void> }> {
-  const child = fork(fileURLToPath(new URL('./bare-server.js', import.meta.url)));
-  const [message]: unknown[] = await withDeadline('starting the bare server', 10_000, once(child, 'message'));
-  if (typeof message !== 'object' || message === null || !('port' in message) || typeof message.port !== 'number') {
+  const child = fork(fileURLToPath(new URL('../dist/bare-server.js', import.meta.url)));
+  const stop = () => end(child);
+  const exited = once(child, 'exit').then(() => Promise.reject(new Error('the bare server ended')));
+  try {
+    const first = Promise.race([once(child, 'message'), exited]);
+    const [message]: unknown[] = await withDeadline('starting the bare server', BARE_DEADLINE_MS, first);
+    if (typeof message === 'object' && message !== null && 'port' in message && typeof message.port === 'number') {
+      return { port: message.port, stop };
+    }
     throw new Error('the bare server did not tell its port');
+  } catch (error) {
+    await stop();
+    throw error;
+  } finally {
+    // Nobody waits for it any more; its end is seen by the calls that fail.
+    exited.catch(() => {});
   }
-  return { port: message.port, stop: () => end(child) };
 }
 
 async function whenReady(
@@ -87,7 +100,7 @@ async function readContext(contextFile: string): Promise<{ port: number; apiKey:
     const context: unknown = JSON.parse(await readFile(contextFile, 'utf8'));
     if (typeof context !== 'object' || context === null) return undefined;
     if (!('endpoint' in context) || !('apiKeyFile' in context)) return undefined;
-    const apiKey = (await readFile(String(context.apiKeyFile), 'utf8')).trim();
+    const apiKey = (await readFile(resolve(dirname(contextFile), String(context.apiKeyFile)), 'utf8')).trim();
     return { port: Number(new URL(String(context.endpoint)).port), apiKey };
   } catch (error) {
     if (error instanceof SyntaxError) return undefined;

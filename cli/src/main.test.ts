@@ -330,7 +330,7 @@ describe('lambda ls, get and rm', () => {
 
 describe('lambda logs', () => {
   const line = (id: number, text: string) => ({
-    id: String(id),
+    id,
     executionId: 'e',
     at: '2026-01-02T03:04:05.000Z',
     stream: 'stdout',
@@ -339,7 +339,7 @@ describe('lambda logs', () => {
   });
 
   it('prints lines without escape sequences unless they are asked for', async () => {
-    answer = (_request, response) => json(response, 200, { logs: [line(1, '\u001b[31mred\u001b[0m')], lastId: '1' });
+    answer = (_request, response) => json(response, 200, { logs: [line(1, '\u001b[31mred\u001b[0m')], lastId: 1 });
     expect((await lambda(['logs', 'greet'])).stdout).toBe('2026-01-02 03:04:05.000  red\n');
     expect((await lambda(['logs', 'greet', '--raw'])).stdout).toContain('\u001b[31mred');
     expect((await lambda(['logs', 'greet', '--since', '10m', '--limit', '5'])).status).toBe(0);
@@ -349,7 +349,7 @@ describe('lambda logs', () => {
   it('goes on after a lost connection with the line after the last one, and ends when the function is gone', async () => {
     let streams = 0;
     answer = ({ url }, response) => {
-      if (!url.includes('follow=true')) return json(response, 200, { logs: [line(1, 'one')], lastId: '1' });
+      if (!url.includes('follow=true')) return json(response, 200, { logs: [line(1, 'one')], lastId: 1 });
       streams += 1;
       if (streams === 3) return error(response, 404, 'function_not_found', 'It was removed.');
       response.writeHead(200, { 'content-type': 'text/event-stream' });

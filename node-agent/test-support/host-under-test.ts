@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -44,6 +44,8 @@ export class HostUnderTest {
 
   static async open(driver: DriverName, limits: { memoryMb?: number; slots?: number } = {}): Promise<HostUnderTest> {
     const directory = await mkdtemp(join(tmpdir(), 'host-'));
+    // Or the process driver's user could not reach it, and would leave its work elsewhere.
+    await chmod(directory, 0o755);
     const archives = new Map<string, Buffer>();
     let self: HostUnderTest | undefined;
     const host = await openHost({
@@ -143,7 +145,7 @@ export class HostUnderTest {
   }
 
   async close(): Promise<void> {
-    await this.host.runner.close();
+    await this.host.close();
     await rm(this.directory, { recursive: true, force: true });
   }
 }

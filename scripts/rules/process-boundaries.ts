@@ -22,6 +22,7 @@ export function processBoundaryViolations(files: readonly SourceFile[]): string[
       const program = Object.keys(ALLOWED).find((folder) => file.path.startsWith(`${folder}/`));
       if (program === undefined) return [];
       return importsOf(file)
+        .map(({ specifier }) => specifier)
         .filter((specifier) => !isAllowed(file, program, specifier))
         .map((specifier) => `${file.path} imports ${specifier}`);
     });

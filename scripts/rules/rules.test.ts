@@ -55,6 +55,13 @@ describe('imports of the control plane run inwards', () => {
     expect(importDirectionViolations([file(path, `import { b } from '${specifier}';`)])).toHaveLength(1);
   });
 
+  it('catches a value from the file that any folder may import types from', () => {
+    const from = "from '../invocations/invocation.js';";
+    const [value, type] = [`import { b } ${from}`, `import type { B } ${from}`];
+    expect(importDirectionViolations([file('control-plane/src/nodes/a.ts', value)])).toHaveLength(1);
+    expect(importDirectionViolations([file('control-plane/src/nodes/a.ts', type)])).toEqual([]);
+  });
+
   it('catches a folder without a layer', () => {
     expect(importDirectionViolations([file('control-plane/src/new-domain/a.ts')])).toHaveLength(1);
   });
@@ -92,9 +99,12 @@ describe('imports are found', () => {
       "export { f } from 'f';",
       "const g = await import('g');",
       'import * as h from "h";',
+      "export type { i } from 'i';",
       "// import 'not';",
     ].join('\n');
-    expect(importsOf(file('a.ts', text))).toEqual(['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h']);
+    const imports = importsOf(file('a.ts', text));
+    expect(imports.map(({ specifier }) => specifier)).toEqual(['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i']);
+    expect(imports.filter(({ typeOnly }) => typeOnly).map(({ specifier }) => specifier)).toEqual(['c', 'i']);
   });
 });
 

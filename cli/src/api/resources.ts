@@ -13,7 +13,7 @@ export interface FunctionResource {
 }
 
 export interface LogLine {
-  readonly id: string;
+  readonly id: number;
   readonly executionId: string | null;
   readonly at: string;
   readonly stream: string;
@@ -54,7 +54,7 @@ export function isFunction(value: unknown): value is FunctionResource {
 }
 
 export function isLogLine(value: unknown): value is LogLine {
-  return fits(value, { id: 'string', executionId: 'string or null', at: 'string', stream: 'string', text: 'string' });
+  return fits(value, { id: 'number', executionId: 'string or null', at: 'string', stream: 'string', text: 'string' });
 }
 
 export function isExecution(value: unknown): value is ExecutionResource {

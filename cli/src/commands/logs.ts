@@ -27,12 +27,15 @@ export async function logs(session: Session, name: string, options: LogsOptions)
     query: { limit: options.limit, since: options.since },
   })) as { logs?: unknown; lastId?: unknown } | null | undefined;
   if (!Array.isArray(page?.logs)) throw client.notOurs();
-  for (const line of page.logs) if (isLogLine(line)) await print(line);
+  for (const line of page.logs) {
+    if (!isLogLine(line)) throw client.notOurs();
+    await print(line);
+  }
   if (options.follow !== true) {
     if (page.logs.length === 0) session.output.note(`No log lines. \`lambda invoke ${name}\` makes some.`);
     return;
   }
-  const after = typeof page.lastId === 'string' ? page.lastId : undefined;
+  const after = typeof page.lastId === 'number' ? String(page.lastId) : undefined;
   await followLogs(client, path, after, print, session.output);
 }
 

@@ -1,6 +1,6 @@
 import { access, chmod, constants, mkdir, mkdtemp, readdir, realpath, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { usageError } from '../cli-error.js';
 
 /** The places inside a data directory. All paths are absolute. */
@@ -46,7 +46,7 @@ export async function discardTemporary(dataDir: DataDir): Promise<void> {
 /** Undefined when the directory is ours and takes files; otherwise why not. */
 async function makeUsable(root: string): Promise<string | undefined> {
   try {
-    await mkdir(root, { recursive: true, mode: MODE });
+    await makeFolders(root);
     const found = await stat(root);
     const uid = process.getuid?.();
     if (uid !== undefined && uid !== 0 && found.uid !== uid) return 'it belongs to another user';
@@ -62,6 +62,24 @@ async function makeUsable(root: string): Promise<string | undefined> {
     const { code } = err as NodeJS.ErrnoException;
     if (code === undefined) throw err;
     return code;
+  }
+}
+
+/** Level by level, because a recursive mkdir of Node never returns below /proc, where ENOENT means "not allowed". */
+async function makeFolders(path: string): Promise<void> {
+  try {
+    await mkdir(path, { mode: MODE });
+  } catch (err) {
+    const { code } = err as NodeJS.ErrnoException;
+    if (code === 'EEXIST') return;
+    const parent = dirname(path);
+    const parentIsThere = await access(parent).then(
+      () => true,
+      () => false,
+    );
+    if (code !== 'ENOENT' || parentIsThere || parent === path) throw err;
+    await makeFolders(parent);
+    await mkdir(path, { mode: MODE });
   }
 }
 

@@ -90,7 +90,7 @@ const gone = (pids: readonly number[]) =>
 
 const running = /Lambda Fleet is running/;
 
-describe.runIf(process.platform === 'linux')('lambda up', () => {
+describe.runIf(process.platform === 'linux')('lambda up', { timeout: 60_000 }, () => {
   it('starts the fleet, deploys the example, leaves a context and says what to try', async () => {
     const fleet = up();
     await fleet.says(/Ctrl-C stops everything/);

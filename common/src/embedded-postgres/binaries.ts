@@ -1,4 +1,4 @@
-import { cp, mkdir, readFile, rename, rm, stat, symlink } from 'node:fs/promises';
+import { chmod, cp, mkdir, readdir, readFile, rename, rm, stat, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { FleetError } from '../errors.js';
 import { canReach, type Identity } from './identity.js';
@@ -71,6 +71,11 @@ async function copyNative(native: string): Promise<string> {
   await mkdir(COPY_ROOT, { recursive: true, mode: 0o711 });
   const unfinished = `${target}.${process.pid}`;
   await cp(native, unfinished, { recursive: true, verbatimSymlinks: true });
+  // A strict umask at install time would have made the originals unreadable for others too.
+  await chmod(unfinished, 0o755);
+  for (const entry of await readdir(unfinished, { recursive: true, withFileTypes: true })) {
+    if (!entry.isSymbolicLink()) await chmod(join(entry.parentPath, entry.name), 0o755);
+  }
   try {
     await rename(unfinished, target);
   } catch (err) {

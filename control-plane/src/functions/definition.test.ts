@@ -40,6 +40,8 @@ describe('a definition', () => {
     [{ environment: { AWS_LAMBDA_FUNCTION_NAME: 'x' } }, 'invalid_request', 'is set by the platform'],
     [{ environment: { A: 1 } }, 'invalid_request', 'environment.A must be text.'],
     [{ environment: { A: 'x'.repeat(4_096) } }, 'invalid_request', 'environment holds 4097 bytes'],
+    [{ environment: { A: 'a\0b' } }, 'invalid_request', 'environment.A must be valid Unicode'],
+    [{ environment: { A: '\ud800' } }, 'invalid_request', 'environment.A must be valid Unicode'],
     [{ environment: ['A'] }, 'invalid_request', 'environment must be an object'],
     [
       JSON.parse('{"environment":{"__proto__":"x"}}'),

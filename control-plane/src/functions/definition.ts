@@ -48,7 +48,7 @@ const environment = z
       }
       if (RESERVED_VARIABLES.test(name)) return refuse('is set by the platform; choose another name');
       if (typeof value !== 'string') return refuse('must be text');
-      if (value.includes('\0')) return refuse('must not contain a NUL character');
+      if (/\0|\p{Surrogate}/u.test(value)) return refuse('must be valid Unicode without NUL characters');
       bytes += Buffer.byteLength(name) + Buffer.byteLength(value);
     }
     if (bytes > ENVIRONMENT_BYTES_MAX) {
@@ -70,7 +70,7 @@ export const definitionFields = {
     .optional(),
   handler: z
     .string('must be text')
-    .regex(/^[^\0\s]{1,256}$/, 'must be 1 to 256 characters without spaces, like "index.handler"')
+    .regex(/^[\x21-\x7e]{1,256}$/, 'must be 1 to 256 ASCII characters without spaces, like "index.handler"')
     .optional(),
   memoryMb: wholeNumber(64, 10_240, 'megabytes'),
   cpus: z

@@ -14,7 +14,7 @@ export interface FunctionRecord extends FunctionConfig {
 }
 
 /** Region and account are those that every AWS client accepts. */
-export function functionArn(name: string): string {
+function functionArn(name: string): string {
   return `arn:aws:lambda:local:000000000000:function:${name}`;
 }
 

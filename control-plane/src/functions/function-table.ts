@@ -1,4 +1,5 @@
 import { FleetError } from '@lambda-fleet/common/errors';
+import { FUNCTION_NAME } from '@lambda-fleet/common/limits';
 import type postgres from 'postgres';
 import type { Sql } from '../db/connection-target.js';
 import { type Database, violatedConstraint } from '../db/database.js';
@@ -20,6 +21,7 @@ export class FunctionTable {
   constructor(private readonly database: Database) {}
 
   async find(projectId: string, name: string): Promise<FunctionRecord | undefined> {
+    if (!FUNCTION_NAME.test(name)) return undefined;
     const [row] = await this.database.run(
       'find function',
       (sql) => sql<FunctionRecord[]>`
@@ -30,6 +32,7 @@ export class FunctionTable {
   }
 
   async findByRoute(projectId: string, route: string): Promise<FunctionRecord | undefined> {
+    if (!FUNCTION_NAME.test(route)) return undefined;
     const [row] = await this.database.run(
       'find route',
       (sql) => sql<FunctionRecord[]>`
@@ -52,7 +55,7 @@ export class FunctionTable {
 
   /** @throws FleetError `conflict` when the name or the route is taken. */
   async insert(draft: FunctionDraft): Promise<FunctionRecord> {
-    const inserted = await this.#write(
+    return this.#write(
       draft,
       (sql) => sql<FunctionRecord[]>`
         with f as (
@@ -62,7 +65,6 @@ export class FunctionTable {
         ), v as (${insertVersion(sql, draft)})
         select ${columns(sql)}, ${noticeOf(sql, draft, [draft.route])} from f, v`,
     );
-    return inserted;
   }
 
   /**
@@ -89,6 +91,7 @@ export class FunctionTable {
     projectId: string,
     name: string,
   ): Promise<(FunctionsNotice & { versionIds: readonly string[] }) | undefined> {
+    if (!FUNCTION_NAME.test(name)) return undefined;
     const [row] = await this.database.run('delete function', (sql) => {
       const changed = sql`jsonb_build_object(
           'projectId', ${projectId}::text, 'name', ${name}::text, 'routes', jsonb_build_array(f.route))::text`;

@@ -24,8 +24,9 @@ export class HttpServer {
   constructor(listener: RequestListener) {
     const handle = (req: IncomingMessage, res: ServerResponse): void => {
       this.#answering.set(req.socket, res);
-      // The socket's errors end here; the request's own close event tells the handler.
+      // The connection's errors end here: handlers learn of a client that left by the close event.
       req.on('error', () => undefined);
+      res.on('error', () => undefined);
       listener(req, res);
     };
     this.#server = createServer(

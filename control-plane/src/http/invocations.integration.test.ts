@@ -261,6 +261,35 @@ describe('invocations over HTTP', () => {
     expect(plane.invoked).toHaveLength(1);
   });
 
+  it('a client that leaves before the result does not disturb the invocation or the server', async () => {
+    let finish = (): void => {};
+    const running = new Promise<void>((resolve) => {
+      plane.behave.invocation = async () => {
+        resolve();
+        await new Promise<void>((done) => {
+          finish = done;
+        });
+        return { body: Buffer.alloc(3_000_000, 'x') };
+      };
+    });
+    const socket = connect(plane.port, '127.0.0.1');
+    socket.write(`${headerOf('Content-Length: 2\r\n')}{}`);
+    await running;
+    socket.destroy();
+    await once(socket, 'close');
+    finish();
+    plane.behave.invocation = ({ payload }) => ({ body: payload });
+    expect((await send('/api/functions/greet/invocations', { method: 'POST', headers: auth() })).status).toBe(200);
+  });
+
+  it.each(['%00', 'a%00b', '%ff', '%', 'x'.repeat(5_000)])('the name "%s" is nobody', async (name) => {
+    for (const path of [`/api/functions/${name}`, `/api/functions/${name}/logs`]) {
+      expect((await send(path, { headers: auth() })).status).toBe(404);
+    }
+    expect((await send(`/api/functions/${name}/invocations`, { method: 'POST', headers: auth() })).status).toBe(404);
+    expect((await send(`/api/executions?function=${name}`, { headers: auth() })).status).toBe(400);
+  });
+
   it('requests on one connection are answered one after the other', async () => {
     const get = 'GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n';
     const last = 'GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n';
@@ -281,7 +310,7 @@ describe('invocations over HTTP', () => {
       .toBe(201);
   });
 
-  it('counts invocations and requests', async () => {
+  it('measures requests by route', async () => {
     const { text } = await send('/metrics');
     expect(text).toMatch(
       /lambda_http_request_duration_seconds_count\{[^}]*route="\/api\/functions\/:name\/invocations"[^}]*\}/,

@@ -27,7 +27,6 @@ export interface RequestListenerOptions extends InvokeHandlerOptions {
  */
 export function createRequestListener(options: RequestListenerOptions): RequestListener {
   const { api, hosts, log, observeHttp } = options;
-  // Every response is ended by our own handlers; what they throw is rendered in the application.
   const handleApi = getRequestListener(api.fetch, { overrideGlobalObjects: false });
 
   const direct = async (
@@ -40,7 +39,7 @@ export function createRequestListener(options: RequestListenerOptions): RequestL
     try {
       await handle();
     } catch (err) {
-      if (err instanceof ClientGone || res.destroyed) res.destroy();
+      if (err instanceof ClientGone) res.destroy();
       else sendError(req, res, renderError(err, context.requestId, log), context.requestId);
     }
     const seconds = (performance.now() - context.arrivedAt) / 1_000;

@@ -8,10 +8,10 @@ import { type HttpAnswer, type HttpCall, httpCall } from './http-call.js';
 import { type ProgramResult, runProgram } from './run-program.js';
 
 export const REPOSITORY = fileURLToPath(new URL('../../..', import.meta.url));
-const CLI = join(REPOSITORY, 'cli/dist/main.js');
+const CLI = join(REPOSITORY, 'cli/bin/lambda.mjs');
 
 export interface FleetOptions {
-  readonly driver: 'docker' | 'process';
+  readonly driver: 'auto' | 'docker' | 'process';
   readonly nodes?: number;
   /** Used again when given; otherwise made, and removed by `dispose`. */
   readonly dataDir?: string;

@@ -6,7 +6,7 @@ import type { Logger } from '@lambda-fleet/common/logger';
 import type { FetchArtifact } from '../invocations/invocation.js';
 import { downloadArtifact } from './download-artifact.js';
 
-export const DEFAULT_ARTIFACT_BYTES_MAX = 10 * 1024 * 1024 * 1024;
+const DEFAULT_ARTIFACT_BYTES_MAX = 10 * 1024 * 1024 * 1024;
 const SHA256 = /^[0-9a-f]{64}$/;
 const ENTRY_FILE = 'entry.json';
 const TREE = 'tree';

@@ -87,16 +87,17 @@ const invoke = (id: string, http = false) => conversation.invoke(invokeMessage(i
 
 test('a whole conversation: HELLO, INIT, READY, two invocations with a log line', async () => {
   await becomeIdle();
+  const ts = Date.now() - 5;
   const first = invoke('a');
-  send(FrameType.LOG, { id: 'a', stream: 'stdout', level: 'INFO', ts: 5 }, 'line');
+  send(FrameType.LOG, { id: 'a', stream: 'stdout', level: 'INFO', ts }, 'line');
   send(FrameType.RESPONSE, { id: 'a' }, '{"ok":1}');
   expect(await first).toEqual({ kind: 'response', body: Buffer.from('{"ok":1}'), http: undefined });
-  expect(logs).toEqual([{ message: { id: 'a', stream: 'stdout', level: 'INFO', unixMs: 5 }, text: 'line' }]);
+  expect(logs).toEqual([{ message: { id: 'a', stream: 'stdout', level: 'INFO', unixMs: ts }, text: 'line' }]);
   const second = invoke('b');
   send(FrameType.ERROR, { id: 'b', errorType: 'TypeError', errorMessage: 'no', trace: ['at x'] });
   expect(await second).toEqual({
     kind: 'error',
-    error: { errorType: 'TypeError', errorMessage: 'no', trace: ['at x'] },
+    error: { errorType: 'TypeError', errorMessage: 'no', trace: ['at x'], exiting: false },
   });
 });
 

@@ -10,7 +10,9 @@ import {
   type LogMessage,
   parseMeta,
   type RuntimeError,
+  type RuntimeFailure,
   readError,
+  readFailure,
   readHello,
   readHttpHead,
   readLocation,
@@ -45,7 +47,7 @@ export type InitResult =
 
 export type InvokeResult =
   | { readonly kind: 'response'; readonly body: Buffer; readonly http: HttpHead | undefined }
-  | { readonly kind: 'error'; readonly error: RuntimeError };
+  | { readonly kind: 'error'; readonly error: RuntimeFailure };
 
 /** The conversation ended before an answer came: the runtime hung up, or broke the protocol. */
 export class ChannelClosed extends Error {
@@ -265,7 +267,7 @@ export class Conversation {
   #receiveError(frame: Frame): void {
     const meta = parseMeta(frame.meta);
     this.#expectRunning(meta.id);
-    const error = readError(meta);
+    const error = readFailure(meta);
     this.#takeInvokeWaiter()?.resolve({ kind: 'error', error });
   }
 

@@ -29,6 +29,11 @@ export interface HttpHead {
   readonly cookies: readonly string[];
 }
 
+export interface RuntimeFailure extends RuntimeError {
+  /** The runtime ends after this frame, because its state is unknown: nothing more may be sent to it. */
+  readonly exiting: boolean;
+}
+
 export interface LogMessage {
   readonly id: string | undefined;
   readonly stream: 'stdout' | 'stderr';
@@ -37,6 +42,8 @@ export interface LogMessage {
 }
 
 const PROTOCOL = 1;
+/** A log line's time is the runtime's own; one further from ours is a broken or hostile clock. */
+const LOG_TIME_SKEW_MS = 24 * 60 * 60 * 1000;
 const ERROR_TYPE_CHARS_MAX = 256;
 const ERROR_MESSAGE_CHARS_MAX = 64 * 1024;
 const TRACE_LINES_MAX = 50;
@@ -73,10 +80,14 @@ export function readError(meta: Meta): RuntimeError {
   const trace = meta.trace ?? [];
   if (!Array.isArray(trace)) throw new ProtocolViolation('the trace of an error is not a list');
   return {
-    errorType: text(meta, 'errorType').slice(0, ERROR_TYPE_CHARS_MAX),
-    errorMessage: text(meta, 'errorMessage').slice(0, ERROR_MESSAGE_CHARS_MAX),
-    trace: trace.slice(0, TRACE_LINES_MAX).map((line) => String(line)),
+    errorType: storable(text(meta, 'errorType').slice(0, ERROR_TYPE_CHARS_MAX)),
+    errorMessage: storable(text(meta, 'errorMessage').slice(0, ERROR_MESSAGE_CHARS_MAX)),
+    trace: trace.slice(0, TRACE_LINES_MAX).map((line) => storable(String(line))),
   };
+}
+
+export function readFailure(meta: Meta): RuntimeFailure {
+  return { ...readError(meta), exiting: meta.exiting === true };
 }
 
 export function readLocation(meta: Meta): CodeLocation | undefined {
@@ -86,7 +97,7 @@ export function readLocation(meta: Meta): CodeLocation | undefined {
   if (typeof file !== 'string' || !isPosition(line) || !isPosition(column)) {
     throw new ProtocolViolation('the location of an error is malformed');
   }
-  return { file, line, column };
+  return { file: storable(file), line, column };
 }
 
 export function readHttpHead(meta: Meta): HttpHead {
@@ -121,8 +132,18 @@ export function readLog(meta: Meta): LogMessage {
     id: id ?? undefined,
     stream,
     level: typeof level === 'string' && LEVELS.has(level) ? level : '',
-    unixMs: typeof ts === 'number' && Number.isFinite(ts) && ts > 0 ? Math.trunc(ts) : Date.now(),
+    unixMs: readTime(ts),
   };
+}
+
+/** PostgreSQL's text holds no NUL. */
+export function storable(value: string): string {
+  return value.replaceAll('\0', '\ufffd');
+}
+
+function readTime(claimed: unknown): number {
+  const now = Date.now();
+  return typeof claimed === 'number' && Math.abs(claimed - now) < LOG_TIME_SKEW_MS ? Math.trunc(claimed) : now;
 }
 
 function text(meta: Meta, field: string): string {

@@ -41,7 +41,7 @@ describe.each(DRIVERS)('the %s driver', (name) => {
   });
 
   afterAll(async () => {
-    await driver.removeLeftovers();
+    await driver?.removeLeftovers();
     await rm(root, { recursive: true, force: true });
   });
 

@@ -1,4 +1,4 @@
-import { lstat, mkdir } from 'node:fs/promises';
+import { chmod, lstat, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorText } from '@lambda-fleet/common/errors';
 
@@ -29,9 +29,9 @@ export async function openSocketRoot(options: SocketRootOptions): Promise<string
   const failures: string[] = [];
   for (const parent of parents) {
     try {
-      await makeOwn(parent, options.uid);
+      await makeOwnDirectory(parent, options.uid);
       const root = join(parent, options.owner.slice(0, 8));
-      await makeOwn(root, options.uid);
+      await makeOwnDirectory(root, options.uid);
       return root;
     } catch (err) {
       failures.push(`${parent}: ${errorText(err)}`);
@@ -41,9 +41,11 @@ export async function openSocketRoot(options: SocketRootOptions): Promise<string
 }
 
 /** In a shared folder someone else may have put a directory or link of this name first. */
-async function makeOwn(path: string, uid: number): Promise<void> {
+export async function makeOwnDirectory(path: string, uid: number): Promise<void> {
   try {
     await mkdir(path, { mode: MODE });
+    // mkdir's mode is cut by the umask.
+    await chmod(path, MODE);
     return;
   } catch (err) {
     if (!(err instanceof Error && 'code' in err && err.code === 'EEXIST')) throw err;

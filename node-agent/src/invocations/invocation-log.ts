@@ -1,11 +1,11 @@
 import { LogStream } from '@lambda-fleet/proto';
-import type { LogMessage } from '../channel/runtime-messages.js';
+import { type LogMessage, storable } from '../channel/runtime-messages.js';
 import type { OutputStream } from '../drivers/output-tap.js';
 import type { AgentInvocation, InvocationSink } from './invocation.js';
 import { LineAssembler } from './line-assembler.js';
 
-export const LOG_LINES_MAX = 10_000;
-export const LOG_BYTES_MAX = 1024 * 1024;
+const LOG_LINES_MAX = 10_000;
+const LOG_BYTES_MAX = 1024 * 1024;
 const LINE_BYTES_MAX = 64 * 1024;
 
 const STREAMS = { stdout: LogStream.STDOUT, stderr: LogStream.STDERR } as const;
@@ -74,8 +74,7 @@ export class InvocationLog {
       unixMs,
       stream,
       level,
-      // PostgreSQL's text holds no NUL.
-      text: text.toString('utf8', 0, LINE_BYTES_MAX).replaceAll('\0', '\ufffd'),
+      text: storable(text.toString('utf8', 0, LINE_BYTES_MAX)),
     });
   }
 }

@@ -29,6 +29,7 @@ export class InvocationRun {
   readonly #meter = new Meter();
   readonly #log: InvocationLog;
   #phase: Phase = 'boot';
+  #keep: boolean;
 
   /** `warm` tells whether the sandbox is idle; otherwise it is only claimed. */
   constructor(
@@ -37,6 +38,7 @@ export class InvocationRun {
     warm: boolean,
   ) {
     this.#log = new InvocationLog(options.invocation, options.sink);
+    this.#keep = !options.invocation.invoke.singleUse;
     this.finished = this.#finish(warm ? this.#runWarm() : this.#runCold());
   }
 
@@ -51,7 +53,6 @@ export class InvocationRun {
 
   async #finish(work: Promise<Verdict>): Promise<void> {
     const { pool, sink } = this.options;
-    const { invoke } = this.invocation;
     let verdict: Verdict;
     try {
       verdict = await work;
@@ -60,7 +61,7 @@ export class InvocationRun {
     }
     this.#meter.finish();
     this.#log.finish();
-    pool.giveBack(this.sandbox, !invoke.singleUse);
+    pool.giveBack(this.sandbox, this.#keep);
     sink.ended(this.#end(verdict));
   }
 
@@ -131,6 +132,8 @@ export class InvocationRun {
       payload,
     );
     this.#meter.runUs = runUs;
+    // It may still take a moment to end, in which the next invocation must not be given to it.
+    if (result.kind === 'error' && result.error.exiting) this.#keep = false;
     return fromResult(result);
   }
 

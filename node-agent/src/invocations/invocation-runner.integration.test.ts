@@ -1,4 +1,4 @@
-import { access, readdir } from 'node:fs/promises';
+import { access, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FaultOwner, InvokeKind, LogStream, Outcome, RefusalReason, StartPath } from '@lambda-fleet/proto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -321,12 +321,12 @@ test('closing ends what runs, tells its end, refuses new work and leaves no dire
   const running = node.call(spec);
   await expect.poll(() => node.host.runner.capacity().versions).toMatchObject([{ busy: 1 }]);
   const sandboxes = join(node.directory, 'data', 'sandboxes');
-  const closing = node.host.runner.close();
+  const closing = node.host.close();
   expect(await node.tryCall(spec)).toMatchObject({ refused: RefusalReason.STOPPING });
   await closing;
   expect([Outcome.UNKNOWN, Outcome.NOT_STARTED]).toContain((await running).outcome);
   expect(await readdir(sandboxes)).toEqual([]);
   await access(join(node.directory, 'data', 'artifacts'));
   expect(await node.host.driver.removeLeftovers()).toBe(0);
-  await node.close();
+  await rm(node.directory, { recursive: true });
 });

@@ -30,6 +30,8 @@ const CLOSE_DEADLINE_MS = 8_000;
 export class SandboxPool {
   readonly #budget: Budget;
   readonly #all = new Set<Sandbox>();
+  /** Those whose place in the budget is taken until they are gone. */
+  readonly #occupying = new Set<Sandbox>();
   readonly #idle = new Set<Sandbox>();
   readonly #idleByVersion = new Map<string, Sandbox[]>();
   readonly #keepAlive = new WeakMap<Sandbox, NodeJS.Timeout>();
@@ -79,14 +81,11 @@ export class SandboxPool {
       sandbox.stop('boot_failed');
       throw err;
     }
-    sandbox.onSettled = () => {
-      if (sandbox.state === 'gone') this.#budget.vacate(sandbox.amount);
-    };
     if (sandbox.state === 'gone') {
-      // Cancelled while it waited.
-      sandbox.onSettled();
-      throw new Error('the sandbox was stopped before it started');
+      this.#budget.vacate(sandbox.amount);
+      throw new Error('the sandbox was stopped while it waited for its place');
     }
+    this.#occupying.add(sandbox);
     const waitedMs = performance.now() - started;
     await sandbox.boot();
     return waitedMs;
@@ -94,7 +93,7 @@ export class SandboxPool {
 
   /** Takes a sandbox back after READY or a result: it becomes idle, unless it is not wanted any more. */
   giveBack(sandbox: Sandbox, keep: boolean): void {
-    if (!keep) sandbox.stop('used_once');
+    if (!keep) sandbox.stop('not_kept');
     else if (sandbox.retired) sandbox.stop('forgotten');
     else sandbox.release();
   }
@@ -164,7 +163,11 @@ export class SandboxPool {
     if (state === 'idle') this.#enterIdle(sandbox);
     if (state === 'stopping') this.#budget.withdraw(sandbox.amount);
     if (state === 'quarantined') this.#budget.promise(sandbox.amount);
-    if (state === 'gone') this.#all.delete(sandbox);
+    if (state === 'gone') {
+      this.#all.delete(sandbox);
+      if (from === 'quarantined') this.#budget.withdraw(sandbox.amount);
+      if (this.#occupying.delete(sandbox)) this.#budget.vacate(sandbox.amount);
+    }
     if (state === 'stopping') clearTimeout(this.#keepAlive.get(sandbox));
     this.#notify();
   }

@@ -36,7 +36,7 @@ const NEXT: Readonly<Record<SandboxState, readonly SandboxState[]>> = {
   busy: ['idle', 'stopping'],
   stopping: ['gone', 'quarantined'],
   gone: [],
-  quarantined: [],
+  quarantined: ['gone'],
 };
 
 /** Why the agent itself ends a sandbox. */
@@ -49,7 +49,7 @@ export type StopReason =
   | 'keep_alive_over'
   | 'evicted'
   | 'forgotten'
-  | 'used_once'
+  | 'not_kept'
   | 'agent_stopping';
 
 /** How a sandbox came to its end. */
@@ -100,6 +100,9 @@ const HELLO_DEADLINE_MS = 10_000;
 const PING_INTERVAL_MS = 10_000;
 /** How long a runtime that hung up may take to end. The engine needs about 100 ms to tell its exit status. */
 const EXIT_GRACE_MS = 2_000;
+/** An engine that was away comes back and has to be told again. */
+const QUARANTINE_RETRY_MS = 10_000;
+const BOOT_OUTPUT_CHARS_MAX = 2_000;
 
 /**
  * One sandbox, from the order to make it until nothing is left of it. It serves one function version and is never shared.
@@ -111,7 +114,8 @@ const EXIT_GRACE_MS = 2_000;
  * - busy: one invocation runs. Its result → idle.
  * - stopping: entered from any state above by `stop`, or when the runtime hangs up or breaks the protocol. The channel
  *   is closed, {@link ended} resolves, the driver removes the sandbox → gone, or → quarantined when it cannot.
- * - gone: nothing is left. - quarantined: it may still run, and keeps its memory and slot.
+ * - gone: nothing is left.
+ * - quarantined: it may still run, and keeps its memory and slot. Removing it is tried again until it works → gone.
  */
 export class Sandbox {
   readonly id = randomBytes(8).toString('hex');
@@ -122,8 +126,6 @@ export class Sandbox {
   readonly settled: Promise<void>;
   /** To be stopped instead of becoming idle again. */
   retired = false;
-  /** Called once when the sandbox is gone or quarantined. */
-  onSettled: () => void = () => {};
   #state: SandboxState = 'creating';
   #instance: SandboxInstance | undefined;
   #booting: Promise<void> | undefined;
@@ -131,6 +133,7 @@ export class Sandbox {
   #conversation: Conversation | undefined;
   #listener: SandboxListener | undefined;
   #taskDir = '';
+  #bootOutput = '';
   #deadline: NodeJS.Timeout | undefined;
   #end: (end: SandboxEnd) => void = () => {};
   #settle: () => void = () => {};
@@ -242,10 +245,10 @@ export class Sandbox {
       channelDir,
       nonce,
     });
-    this.#instance.onOutput((stream, bytes) => this.#listener?.raw(stream, bytes));
+    this.#instance.onOutput((stream, bytes) => this.#receiveRaw(stream, bytes));
     const exitedEarly = this.#instance.exited.then((exit) => {
       this.#hungUp(undefined, exit);
-      throw new Error(`the runtime ended before it connected (${describeExit(exit)})`);
+      throw new Error(`the runtime ended before it connected (${describeExit(exit)}) ${this.#bootOutput}`.trimEnd());
     });
     exitedEarly.catch(() => {
       // Raced below; later the conversation is what notices.
@@ -269,6 +272,12 @@ export class Sandbox {
     await conversation.hello;
     this.#stillCreating();
     this.#enter('blank');
+  }
+
+  /** Before there is code, output is a runtime's complaint about its boot, which belongs into the error. */
+  #receiveRaw(stream: OutputStream, bytes: Buffer): void {
+    if (this.#listener !== undefined) this.#listener.raw(stream, bytes);
+    else this.#bootOutput = (this.#bootOutput + bytes.toString()).slice(0, BOOT_OUTPUT_CHARS_MAX);
   }
 
   /** A stop may come while something is awaited, and then what was just made has to go too. */
@@ -341,10 +350,12 @@ export class Sandbox {
       await places.remove(this.id);
       this.#enter('gone');
     } catch (err) {
-      log.error({ err, sandbox: this.id }, 'sandbox_quarantined');
-      this.#enter('quarantined');
+      if (this.#state !== 'quarantined') {
+        log.error({ err, sandbox: this.id }, 'sandbox_quarantined');
+        this.#enter('quarantined');
+      }
+      setTimeout(() => void this.#remove(), QUARANTINE_RETRY_MS).unref();
     }
-    this.onSettled();
     this.#settle();
   }
 
@@ -356,7 +367,7 @@ export class Sandbox {
   }
 }
 
-export function describeExit(exit: SandboxExit | undefined): string {
+function describeExit(exit: SandboxExit | undefined): string {
   if (exit?.outOfMemory) return 'out of memory';
   if (exit?.signal !== undefined) return `signal ${exit.signal}`;
   return exit?.code === undefined ? 'status unknown' : `status ${exit.code}`;

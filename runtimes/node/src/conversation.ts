@@ -124,7 +124,8 @@ export class Conversation {
       return;
     }
     this.#enter({ name: 'failed' });
-    const fault = await explainLoadError(thrown, init.handler, this.taskRoot);
+    // Explaining reads the code's files, which may vanish meanwhile: the bare error is still the truth.
+    const fault = await explainLoadError(thrown, init.handler, this.taskRoot).catch(() => thrown);
     this.logs.flush();
     this.channel.send(encodeFrame(FrameType.INIT_ERROR, `{${errorMembers(fault)}${locationMember(fault)}}`));
   }

@@ -11,8 +11,8 @@ import {
 } from './intrinsics.js';
 
 /** Bytes after the length field. */
-export const FRAME_BYTES_MIN = 5;
-export const FRAME_BYTES_MAX = 7 * 1024 * 1024;
+const FRAME_BYTES_MIN = 5;
+const FRAME_BYTES_MAX = 7 * 1024 * 1024;
 export const META_BYTES_MAX = 256 * 1024;
 
 export const FrameType = {

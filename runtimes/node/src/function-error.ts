@@ -44,7 +44,7 @@ export function errorMembers(thrown: unknown): string {
   const { type, message, trace } = describe(thrown);
   const errorType = quote(cutText(type, TYPE_BYTES_MAX));
   const members = (messageBytes: number, lines: readonly string[]) =>
-    `"errorType":${errorType},"errorMessage":${quote(cutText(message, messageBytes))},"trace":[${lines.map(quote).join()}]`;
+    `"errorType":${errorType},"errorMessage":${quote(cutText(message, messageBytes))},"trace":[${lines.map((line) => quote(line)).join()}]`;
   const whole = members(MESSAGE_BYTES_MAX, trace);
   return byteLength(whole) <= META_BYTES_MAX - 1024 ? whole : members(MESSAGE_BYTES_SMALL, []);
 }
@@ -56,17 +56,26 @@ interface Description {
 }
 
 function describe(thrown: unknown): Description {
+  if (!isError(thrown)) {
+    return { type: 'Error', message: shown(thrown), trace: [] };
+  }
   if (thrown instanceof Fault) {
     return { type: thrown.type, message: thrown.message, trace: [] };
-  }
-  if (!isNativeError(thrown) && !(thrown instanceof Error)) {
-    return { type: 'Error', message: shown(thrown), trace: [] };
   }
   return {
     type: member(thrown, 'name') || 'Error',
     message: member(thrown, 'message'),
     trace: traceLines(member(thrown, 'stack')),
   };
+}
+
+/** Errors of other realms count too. A proxy may throw when it is asked what it is. */
+function isError(thrown: unknown): thrown is Error {
+  try {
+    return isNativeError(thrown) || thrown instanceof Error;
+  } catch {
+    return false;
+  }
 }
 
 /** A member of a thrown error as text. User code may have made it a throwing getter or anything else. */

@@ -111,13 +111,14 @@ class CapturedStream {
       this.flush();
       this.#id = id;
     }
-    const text = this.#unfinished + this.#decode(chunk, encoding);
+    const text = this.#decode(chunk, encoding);
     let start = 0;
     for (let end = text.indexOf('\n'); end !== -1; end = text.indexOf('\n', start)) {
-      this.#emit(text.slice(start, end));
+      this.#emit(this.#unfinished + text.slice(start, end));
+      this.#unfinished = '';
       start = end + 1;
     }
-    this.#unfinished = start === 0 ? text : text.slice(start);
+    this.#unfinished += text.slice(start);
     if (this.#unfinished.length > LINE_BYTES_MAX) {
       this.flush();
     }

@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync, realpathSync, statSync } from 'node:fs';
 import { dirname, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Location } from './function-error.js';
@@ -34,6 +34,10 @@ export async function locateSyntaxError(
   if (header !== null) {
     const [, where = '', line] = header;
     const file = where.startsWith('file:') ? fileURLToPath(where) : where;
+    if (!isFile(file)) {
+      // Code that the code itself compiled under a name it made up.
+      return undefined;
+    }
     return located(file, taskRoot, position ?? { line: Number(line), column: 1 });
   }
   const isModuleParse = /^SyntaxError: .*\n {4}at (?:async )?\S* ?\(?node:internal\/modules\//.test(stack);
@@ -45,7 +49,8 @@ export async function locateSyntaxError(
 }
 
 function located(file: string, taskRoot: string, position: Position): Location {
-  const inside = relative(taskRoot, file);
+  // Node names files by their real path, which differs where the task root lies behind a symbolic link.
+  const inside = relative(realpathSync(taskRoot), realpathSync(file));
   return { file: inside.startsWith('..') ? file : inside, ...position };
 }
 
@@ -105,16 +110,26 @@ async function findUnparsable(entry: string, position: Position): Promise<string
 }
 
 function readSource(file: string): string | undefined {
-  return statSync(file, { throwIfNoEntry: false })?.isFile() ? readFileSync(file, 'utf8') : undefined;
+  return isFile(file) ? readFileSync(file, 'utf8') : undefined;
 }
 
-/** Where `source` does not parse as an ES module. It is never run: the import behind it cannot be resolved. */
+function isFile(file: string): boolean {
+  return statSync(file, { throwIfNoEntry: false })?.isFile() === true;
+}
+
+/** Stands before the source and not after it: behind code that ends too early it would move the error. */
+const UNRESOLVABLE_IMPORT = "import 'lambda-fleet-parse-only:';";
+
+/** Where `source` does not parse as an ES module. It is never run: the import before it cannot be resolved. */
 async function parseAlone(source: string): Promise<Position | undefined> {
-  const unresolvable = `${source}\nimport 'lambda-fleet-parse-only:';`;
+  // A first line for the shell is only allowed at the very start.
+  const code = UNRESOLVABLE_IMPORT + source.replace(/^#!/, '//');
   try {
-    await import(`data:text/javascript;base64,${Buffer.from(unresolvable).toString('base64')}`);
+    await import(`data:text/javascript;base64,${Buffer.from(code).toString('base64')}`);
   } catch (thrown) {
-    return thrown instanceof SyntaxError ? await positionOf(thrown) : undefined;
+    const found = thrown instanceof SyntaxError ? await positionOf(thrown) : undefined;
+    if (found?.line !== 1) return found;
+    return { line: 1, column: found.column - UNRESOLVABLE_IMPORT.length };
   }
   return undefined;
 }

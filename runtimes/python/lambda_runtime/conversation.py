@@ -72,9 +72,9 @@ class Conversation:
             raise ProtocolViolation(f"frame 0x{frame.type:x} while {self._state}")
 
     def _initialise(self, init):
-        set_environment(init, self._task_root)
         self._init = init
         try:
+            set_environment(init, self._task_root)
             self._call = HandlerCall(load_handler(init["handler"], self._task_root))
         except SystemExit:
             raise

@@ -1,7 +1,6 @@
 """Puts the parts together and runs until the agent closes the channel."""
 
 import os
-import platform
 import sys
 import threading
 from json import dumps
@@ -80,7 +79,7 @@ def _watch(channel, conversation, received, receiving):
 
 
 def _hello(nonce):
-    version = platform.python_version()
+    version = ".".join(str(part) for part in sys.version_info[:3])
     return {"protocol": 1, "nonce": nonce, "runtime": "python", "version": version, "pid": os.getpid()}
 
 

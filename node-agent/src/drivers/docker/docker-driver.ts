@@ -1,7 +1,7 @@
 import { errorText } from '@lambda-fleet/common/errors';
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { SandboxDriver, SandboxInstance, SandboxSpec } from '../sandbox-driver.js';
-import { containerName, containerSpec, OWNER_LABEL, TASK_ROOT_INSIDE } from './container-spec.js';
+import { containerName, containerSpec, OWNER_LABEL, SANDBOX_UID, TASK_ROOT_INSIDE } from './container-spec.js';
 import { DockerSandbox } from './docker-sandbox.js';
 import { EngineClient } from './engine-client.js';
 import { DEFAULT_IMAGE_PREFIX, RuntimeImages } from './runtime-images.js';
@@ -22,7 +22,7 @@ export interface DockerDriverOptions {
 export class DockerDriver implements SandboxDriver {
   readonly name = 'docker';
   readonly isolation = ['runc'] as const;
-  readonly sandboxUid = 65534;
+  readonly sandboxUid = SANDBOX_UID;
   readonly #images: RuntimeImages;
 
   private constructor(
@@ -35,7 +35,10 @@ export class DockerDriver implements SandboxDriver {
   /** Rejects when no engine answers, or when it cannot hold a sandbox to its limits. */
   static async open(options: DockerDriverOptions): Promise<DockerDriver> {
     const engine = await EngineClient.connect(options.dockerHost);
-    const limits = await engine.limits();
+    const limits = await engine.limits().catch((err: unknown) => {
+      const where = options.dockerHost ?? 'the default socket';
+      throw new Error(`no Docker engine answers at ${where}: ${errorText(err)}`, { cause: err });
+    });
     const missing = Object.entries(limits).flatMap(([limit, works]) => (works ? [] : [limit]));
     if (missing.length > 0) {
       throw new Error(

@@ -8,7 +8,7 @@ import { killProcess } from './kill-process.js';
 import { ProcessSandbox } from './process-sandbox.js';
 import { findRuntimePrograms, type RuntimeProgram } from './runtime-programs.js';
 
-export const UNPRIVILEGED_UID = 65534;
+const UNPRIVILEGED_UID = 65534;
 const MB = 1024 * 1024;
 const MEMORY_CHECK_MS = 100;
 const LEFTOVERS_DEADLINE_MS = 5_000;

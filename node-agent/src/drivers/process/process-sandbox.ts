@@ -71,7 +71,11 @@ export class ProcessSandbox implements SandboxInstance {
   }
 
   stop(): Promise<void> {
-    this.#stopping ??= this.#stop();
+    this.#stopping ??= this.#stop().catch((err: unknown) => {
+      // A later call tries again.
+      this.#stopping = undefined;
+      throw err;
+    });
     return this.#stopping;
   }
 
@@ -93,7 +97,7 @@ export class ProcessSandbox implements SandboxInstance {
     const ended = await new Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>(
       (resolve) =>
         child.once('exit', (code, signal) => {
-          // The leader's number stays taken while its group has members.
+          // Its group may live on, and keeps the number taken; when nothing is left of it this finds nobody.
           killProcess(-this.options.pid);
           this.#running = false;
           resolve({ code, signal });
