@@ -254,7 +254,7 @@ describe('the link', () => {
     runner.held = [];
     const answer = invoke(await controlPlane.session(), Buffer.from('{}'));
     await expect.poll(() => runner.started).toBe(1);
-    link.close();
+    await link.close();
     expect((await answer).kind).toBe('lost');
     const second = agent(controlPlane);
     await controlPlane.session();

@@ -197,7 +197,7 @@ describe.runIf(process.platform === 'linux')('lambda up', { timeout: 60_000 }, (
   it('uses a temporary directory, and says so, when the asked one cannot be written', async () => {
     const fleet = up({ dataDir: '/proc/lambda' });
     await fleet.says(running);
-    const place = /Everything is kept in (\S+) instead/.exec(fleet.text())?.[1];
+    const place = /Everything is kept in the temporary directory (\S+) instead/.exec(fleet.text())?.[1];
     fleet.process.kill('SIGTERM');
     await fleet.ended;
     await expect(access(place ?? '')).rejects.toThrow('ENOENT');

@@ -29,7 +29,7 @@ export async function runFleet(session: Session, asked: UpOptions, scripts: Flee
   try {
     if (dataDir.problem !== undefined) {
       session.output.warn(
-        `${asked.dataDir} cannot be used (${dataDir.problem}). Everything is kept in ${dataDir.root} instead, and only until this ends.`,
+        `${asked.dataDir} cannot be used (${dataDir.problem}). Everything is kept in the temporary directory ${dataDir.root} instead, and only until this ends.`,
       );
     }
     const lock = await lockDataDir(dataDir, options);
