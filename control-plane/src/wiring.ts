@@ -2,6 +2,7 @@ import type { Lifecycle } from '@lambda-fleet/common/lifecycle';
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { Hello } from '@lambda-fleet/proto';
 import { ConcurrencyLimiter } from './admission/concurrency-limiter.js';
+import { ArtifactSweep } from './artifacts/artifact-sweep.js';
 import { PostgresArtifactStore } from './artifacts/postgres-artifact-store.js';
 import { ApiKeys } from './auth/api-keys.js';
 import { ensureBootstrapKey } from './auth/bootstrap-key.js';
@@ -71,12 +72,15 @@ export async function wireControlPlane(
   lifecycle.onClose('notifications', () => notifications.close());
 
   const keys = new ApiKeys(database);
+  keys.start();
   lifecycle.onClose('keys', () => keys.close());
   if (config.apiKeyFile !== undefined) await ensureBootstrapKey(keys, config.apiKeyFile, log);
   const metrics = new Metrics();
   const functions = new FunctionTable(database);
   const versions = new VersionCache(functions, notifications);
   const artifacts = new PostgresArtifactStore(database);
+  const artifactSweep = new ArtifactSweep(artifacts, log);
+  lifecycle.onClose('artifact sweep', () => artifactSweep.close());
   notifications.start();
 
   const logs = new LogTable(database);

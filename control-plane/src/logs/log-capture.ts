@@ -1,19 +1,15 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type { LogLine } from './log-line.js';
 
 export type CapturedLine = Omit<LogLine, 'id'> & { readonly sequence: number };
 
 export interface Capture {
-  /** The lines, once the last batch had time to arrive behind the result. */
-  settled(): Promise<readonly LogLine[]>;
+  /** The lines in order. All of them, once the result is there: agents send an invocation's lines before it. */
+  lines(): readonly LogLine[];
   end(): void;
 }
 
 /** Lines of one test run at most; more are counted and dropped. */
 const LINES_MAX = 2_000;
-
-/** Agents send lines in batches of their own: the last one may arrive this much after the result. */
-const SETTLE_MS = 150;
 
 /** Stragglers of a test run that is over are dropped for this long. */
 const FORGET_MS = 60_000;
@@ -29,11 +25,7 @@ export class LogCapture {
     const captured: { lines: CapturedLine[]; dropped: number } = { lines: [], dropped: 0 };
     this.#captures.set(executionId, captured);
     return {
-      settled: async () => {
-        for (let seen = -1; seen !== captured.lines.length; ) {
-          seen = captured.lines.length;
-          await delay(SETTLE_MS);
-        }
+      lines: () => {
         const lines = captured.lines.sort((a, b) => a.sequence - b.sequence);
         const shown: LogLine[] = lines.map(({ sequence: _, ...line }, id) => ({ id, ...line }));
         const last = shown.at(-1);
