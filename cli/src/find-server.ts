@@ -23,7 +23,7 @@ export interface ServerContext {
   readonly apiKeyFile: string;
 }
 
-export const DEFAULT_ENDPOINT = 'http://localhost:8080';
+const DEFAULT_ENDPOINT = 'http://localhost:8080';
 
 /**
  * Flags, then the environment, then the nearest `.lambda/context.json` upwards from `cwd`,

@@ -152,7 +152,9 @@ describe('exit statuses', () => {
   it('no server ends with 1 and names the endpoint and the next command', async () => {
     const result = await lambda(['ls'], { endpoint: 'http://127.0.0.1:9' });
     expect(result.status).toBe(1);
-    expect(result.stderr).toMatch(/Nothing answers at http:\/\/127\.0\.0\.1:9[\s\S]*lambda up/);
+    expect(result.stderr).toMatch(
+      /Nothing answers at http:\/\/127\.0\.0\.1:9 \(endpoint from LAMBDA_ENDPOINT\)[\s\S]*lambda up/,
+    );
   });
 
   it('a deadline of the command ends with 7', async () => {

@@ -110,6 +110,7 @@ export class ApiClient {
     return {
       method: request.method,
       url,
+      namedBy: this.server.source,
       headers: { ...(key === undefined ? {} : { authorization: `Bearer ${key}` }), ...request.headers },
       body: request.body,
       deadlineMs: request.deadlineMs ?? DEADLINE_MS,

@@ -7,6 +7,8 @@ import { bytesText, durationText } from '../terminal-text.js';
 export interface HttpRequest {
   readonly method: string;
   readonly url: URL;
+  /** Where the endpoint came from, for messages. */
+  readonly namedBy: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Uint8Array;
   /** Until the whole answer is here; for a stream, until its head is here. */
@@ -100,7 +102,7 @@ function explain(request: HttpRequest, err: unknown): CliError {
   }
   const code = errorCode(err);
   if (code === 'ECONNREFUSED') {
-    return new CliError(`Nothing answers at ${origin}.`, {
+    return new CliError(`Nothing answers at ${origin} (endpoint from ${request.namedBy}).`, {
       next: 'Start a fleet here with `npx lambda up`, or name a running one with --endpoint or LAMBDA_ENDPOINT.',
       cause: err,
     });

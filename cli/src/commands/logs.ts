@@ -32,7 +32,7 @@ export async function logs(session: Session, name: string, options: LogsOptions)
     await print(line);
   }
   if (options.follow !== true) {
-    if (page.logs.length === 0) session.output.note(`No log lines. \`lambda invoke ${name}\` makes some.`);
+    if (page.logs.length === 0) session.output.note('No log lines yet.');
     return;
   }
   const after = typeof page.lastId === 'number' ? String(page.lastId) : undefined;

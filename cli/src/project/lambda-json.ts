@@ -41,7 +41,7 @@ const oneOf = (values: readonly string[]): Field => ({
 });
 
 /** The ranges are the server's, which has the last word; checked here because here the line is known. */
-export const FIELDS: Readonly<Record<keyof Definition, Field>> = {
+const FIELDS: Readonly<Record<keyof Definition, Field>> = {
   name: text('1 to 64 letters, digits, "-" or "_"', FUNCTION_NAME),
   runtime: oneOf(RUNTIME_NAMES),
   handler: text('a file and an export, as in "index.handler"', /^[^\s.][^\s]*\.[^\s.]+$/),

@@ -92,6 +92,16 @@ describe.each(DRIVERS)('on the %s driver', (driver) => {
     expect(await node.call(spec)).toMatchObject({ outcome: Outcome.SUCCESS, text: '"ok"' });
   });
 
+  test('a call right after an uncaught exception does not reach the runtime that ends because of it', async () => {
+    const spec = await node.deploy(
+      `export const handler = (e) => e.fail ? new Promise(() => setTimeout(() => { throw new Error('late'); })) : 'ok';`,
+    );
+    for (let i = 0; i < 3; i += 1) {
+      expect((await node.call(spec, { event: { fail: true } })).error?.errorMessage).toBe('late');
+      expect(await node.call(spec)).toMatchObject({ outcome: Outcome.SUCCESS, text: '"ok"' });
+    }
+  });
+
   test('a function past its time is killed and never reused', async () => {
     const spec = await node.deploy(`export const handler = async (e) => { if (e.loop) for (;;); return 'ok'; };`, {
       timeoutMs: 500,

@@ -85,7 +85,9 @@ export class Conversation {
         return;
       case 'busy':
         this.logs.flush();
-        this.channel.sendLast(encodeFrame(FrameType.ERROR, `{"id":${quote(state.id)},${errorMembers(thrown)}}`));
+        this.channel.sendLast(
+          encodeFrame(FrameType.ERROR, `{"id":${quote(state.id)},"exiting":true,${errorMembers(thrown)}}`),
+        );
         exit(EXIT_BUSY);
         break;
       case 'initialising':

@@ -49,7 +49,8 @@ def _find_file(module_name, task_root):
     path = module_name.replace(".", "/")
     raise Fault(
         "Runtime.ImportModuleError",
-        f"Cannot find module '{path}': the function's code has no {path}.py or {path}/__init__.py. {_listing(task_root)}",
+        f"Cannot find module '{path}': the function's code has no {path}.py or {path}/__init__.py. "
+        + _listing(task_root),
     )
 
 
