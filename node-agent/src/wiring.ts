@@ -69,7 +69,7 @@ export async function wireAgent(
   runner.onCapacityChange(() => link.capacityChanged());
   // Closed last: the ends of what the runner stops still have to be sent.
   lifecycle.onClose('link', () => link.close());
-  lifecycle.onClose('sandboxes', () => runner.close(), RUNNER_CLOSE_MS);
+  lifecycle.onClose('sandboxes', () => host.close(), RUNNER_CLOSE_MS);
   log.info(
     { node: nodeId, driver: host.driver.name, runtimes: host.runtimes.map(({ name }) => name) },
     'agent_started',

@@ -7,7 +7,7 @@ export interface ProcessEntry {
 }
 
 /** Every process of the machine, from /proc. */
-export async function allProcesses(): Promise<ProcessEntry[]> {
+async function allProcesses(): Promise<ProcessEntry[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
   const entries = await Promise.all(pids.map(async (pid) => await readEntry(Number(pid))));
   return entries.filter((entry) => entry !== undefined);

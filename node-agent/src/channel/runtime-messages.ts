@@ -156,7 +156,7 @@ function isPosition(value: unknown): value is number {
   return Number.isInteger(value) && Number(value) >= 0 && Number(value) <= 0xffff_ffff;
 }
 
+/** What `node:http` is willing to send; it throws at anything else. */
 function isHeaderValue(value: unknown): value is string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for.
-  return typeof value === 'string' && !/[\u0000\r\n]/.test(value);
+  return typeof value === 'string' && !/[^\t\x20-\x7e\x80-\xff]/.test(value);
 }

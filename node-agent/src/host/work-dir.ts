@@ -25,7 +25,7 @@ export async function openWorkDir(options: WorkDirOptions): Promise<string> {
   await chmod(workDir, 0o755);
   if (!(await isReachable(workDir))) {
     throw new Error(
-      `Functions run as user 65534, which can reach neither ${options.dataDir} nor ${workDir}. Choose a data directory outside of private folders.`,
+      `Functions run as an unprivileged user, which can reach neither ${options.dataDir} nor ${workDir}. Choose a data directory outside of private folders.`,
     );
   }
   options.log.info({ workDir, dataDir: options.dataDir }, 'work_dir_outside_data_dir');

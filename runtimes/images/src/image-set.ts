@@ -69,7 +69,7 @@ export const RUNTIME_IMAGES: readonly RuntimeImage[] = [
     // the runtime again, about 10 ms of 40. The files never change, so nothing need be compared with the source.
     prepare: [PYTHON, '-I', '-m', 'compileall', '-q', '--invalidation-mode', 'unchecked-hash', PYTHON_PROGRAM_INSIDE],
     // -I: the user's directory, PYTHON* variables and site-packages of the user stay out of the runtime's own imports.
-    entry: [PYTHON, '-I', '-u', PYTHON_PROGRAM_INSIDE],
+    entry: [PYTHON, '-I', '-X', 'utf8', PYTHON_PROGRAM_INSIDE],
   },
   nodeImage('nodejs20.x', '20.20.2', {
     x64: 'sha512-PeHQM8wAdmHtZA1mBocygZxs5LiUWtsJezQTkBd0iY987KpGrD1O2tVEydvMZiuXceRanxt7rjTnDEBwOPujoQ==',

@@ -8,7 +8,8 @@ import { killProcess } from './kill-process.js';
 import { ProcessSandbox } from './process-sandbox.js';
 import { findRuntimePrograms, type RuntimeProgram } from './runtime-programs.js';
 
-const UNPRIVILEGED_UID = 65534;
+/** Nobody's: 65534 (`nobody`) is what the embedded PostgreSQL runs as, and functions must not reach its files. */
+const UNPRIVILEGED_UID = 65533;
 const MB = 1024 * 1024;
 const MEMORY_CHECK_MS = 100;
 const LEFTOVERS_DEADLINE_MS = 5_000;
@@ -26,7 +27,7 @@ export interface ProcessDriverOptions {
 
 /**
  * Sandboxes as plain child processes, for development where no Docker engine is. They are **not isolated**: functions
- * see the host's files and network, and each other's. As root they run as user 65534, else as the agent's own user.
+ * see the host's files and network, and each other's. As root they run as user 65533, else as the agent's own user.
  *
  * Memory is watched, not limited: every 100 ms the runtime's process is measured (its children are not) and killed
  * above its limit. Processor time is not limited. Descendants are found by their process group, and by an environment entry

@@ -61,7 +61,7 @@ async function pythonPrograms(options: RuntimeProgramOptions): Promise<readonly 
       : pythonRuntime;
     return named('python', `python${version.split('.').slice(0, 2).join('.')}`, `python-${version}`, () => ({
       program,
-      args: ['-I', '-u', runtime],
+      args: ['-I', '-X', 'utf8', runtime],
     }));
   }
   return [];
