@@ -1,18 +1,7 @@
-import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { fileContent, LOG_LEVELS, parseEnvironment } from '@lambda-fleet/common/environment';
 import { Secret } from '@lambda-fleet/common/secret';
 import { z } from 'zod';
-
-const file = (what: string) =>
-  z.string().transform((path, ctx) => {
-    try {
-      return readFileSync(path);
-    } catch (err) {
-      const reason = err instanceof Error ? err.message : String(err);
-      ctx.addIssue({ code: 'custom', message: `${what} cannot be read: ${reason}` });
-      return z.NEVER;
-    }
-  });
 
 const port = z.coerce.number().int().min(0).max(65_535);
 
@@ -31,16 +20,16 @@ const schema = z.object({
   /** Where the first API key is written when there is none yet. */
   LAMBDA_API_KEY_FILE: z.string().min(1).optional(),
   /** PEM files. Agents must present a certificate of this CA. */
-  LAMBDA_TLS_CA: file('the CA certificate'),
-  LAMBDA_TLS_CERT: file('the certificate'),
-  LAMBDA_TLS_KEY: file('the private key'),
+  LAMBDA_TLS_CA: fileContent('the CA certificate'),
+  LAMBDA_TLS_CERT: fileContent('the certificate'),
+  LAMBDA_TLS_KEY: fileContent('the private key'),
   /** Development mode: nodes that run functions without isolation are let in. */
   LAMBDA_DEV: z.enum(['true', 'false']).default('false'),
   /** How long an invocation may wait for a node, milliseconds. */
   LAMBDA_QUEUE_BUDGET_MS: z.coerce.number().int().min(0).max(900_000).default(10_000),
   /** Invocations in progress at once, waiting ones included. */
   LAMBDA_CONCURRENCY_MAX: z.coerce.number().int().min(1).default(1_000),
-  LAMBDA_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
+  LAMBDA_LOG_LEVEL: z.enum(LOG_LEVELS).default('info'),
 });
 
 export interface ControlPlaneConfig {
@@ -60,12 +49,7 @@ export interface ControlPlaneConfig {
 
 /** Parses the environment once. Throws one error that names every variable that is wrong. */
 export function readConfig(env: NodeJS.ProcessEnv = process.env): ControlPlaneConfig {
-  const parsed = schema.safeParse(env);
-  if (!parsed.success) {
-    const problems = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
-    throw new Error(`The control plane cannot start with this environment. ${problems.join('; ')}`);
-  }
-  const value = parsed.data;
+  const value = parseEnvironment('control plane', schema, env);
   return Object.freeze({
     httpHost: value.LAMBDA_HTTP_HOST,
     httpPort: value.LAMBDA_HTTP_PORT,

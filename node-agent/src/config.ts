@@ -1,18 +1,7 @@
-import { readFileSync } from 'node:fs';
 import { availableParallelism, totalmem } from 'node:os';
 import { resolve } from 'node:path';
+import { fileContent, LOG_LEVELS, parseEnvironment } from '@lambda-fleet/common/environment';
 import { z } from 'zod';
-
-const file = (what: string) =>
-  z.string().transform((path, ctx) => {
-    try {
-      return readFileSync(path);
-    } catch (err) {
-      const reason = err instanceof Error ? err.message : String(err);
-      ctx.addIssue({ code: 'custom', message: `${what} cannot be read: ${reason}` });
-      return z.NEVER;
-    }
-  });
 
 /** Sandboxes may use three quarters of the machine; the rest is for the system, the engine and the agent. */
 const DEFAULT_MEMORY_MB = Math.floor((totalmem() / 1024 / 1024) * 0.75);
@@ -25,16 +14,16 @@ const schema = z.object({
   LAMBDA_DATA_DIR: z.string().min(1),
   LAMBDA_DRIVER: z.enum(['docker', 'process']),
   /** PEM files. The certificate's common name is this node's id. */
-  LAMBDA_TLS_CA: file('the CA certificate'),
-  LAMBDA_TLS_CERT: file('the certificate'),
-  LAMBDA_TLS_KEY: file('the private key'),
+  LAMBDA_TLS_CA: fileContent('the CA certificate'),
+  LAMBDA_TLS_CERT: fileContent('the certificate'),
+  LAMBDA_TLS_KEY: fileContent('the private key'),
   /** Memory that sandboxes may use together. */
   LAMBDA_MEMORY_MB: z.coerce.number().int().min(128).default(DEFAULT_MEMORY_MB),
   /** Sandboxes at once. */
   LAMBDA_SLOTS: z.coerce.number().int().min(1).max(10_000).default(DEFAULT_SLOTS),
   /** `key=value`, comma separated. */
   LAMBDA_LABELS: z.string().default(''),
-  LAMBDA_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
+  LAMBDA_LOG_LEVEL: z.enum(LOG_LEVELS).default('info'),
   DOCKER_HOST: z.string().optional(),
   XDG_RUNTIME_DIR: z.string().optional(),
 });
@@ -54,12 +43,7 @@ export interface AgentConfig {
 
 /** Parses the environment once. Throws one error that names every variable that is wrong. */
 export function readConfig(env: NodeJS.ProcessEnv = process.env): AgentConfig {
-  const parsed = schema.safeParse(env);
-  if (!parsed.success) {
-    const problems = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
-    throw new Error(`The agent cannot start with this environment. ${problems.join('; ')}`);
-  }
-  const value = parsed.data;
+  const value = parseEnvironment('agent', schema, env);
   return Object.freeze({
     controlPlane: value.LAMBDA_CONTROL_PLANE,
     dataDir: resolve(value.LAMBDA_DATA_DIR),
