@@ -1,4 +1,5 @@
 import { timingSafeEqual } from 'node:crypto';
+import { DeadlineExceeded, withDeadline } from '@lambda-fleet/common/deadline';
 import { FleetError } from '@lambda-fleet/common/errors';
 import { v7 as uuidv7 } from 'uuid';
 import type { Database } from '../db/database.js';
@@ -30,6 +31,8 @@ const FRESH_MS = 4_000;
 /** Keys used in the last minute are looked at again before they would become stale. */
 const REFRESH_MS = 2_000;
 const REFRESHED_AFTER_USE_MS = 60_000;
+/** A database that is slower than this is as good as away to whoever shows a known key. */
+const LOOK_UP_DEADLINE_MS = 1_000;
 /** While the database is away, known keys go on working for this long. */
 const GRACE_MS = 10 * 60_000;
 const CACHED_MAX = 10_000;
@@ -84,15 +87,17 @@ export class ApiKeys {
   }
 
   async #verifySlowly(key: string, prefix: string, stale: CachedKey | undefined): Promise<Caller | undefined> {
+    const pepper = await this.#loadPepper();
+    const known = stale?.row !== undefined && performance.now() - stale.checkedAt < GRACE_MS;
+    // While the database is away the background refresh finds out when it is back; nobody waits for that.
+    if (known && this.database.away) return callerOf(stale.row, key, pepper);
     try {
-      const pepper = await this.#loadPepper();
-      await this.#load([prefix]);
+      const load = this.#load([prefix]);
+      await (known ? withDeadline('look-up of a known key', LOOK_UP_DEADLINE_MS, load) : load);
       return callerOf(this.#cache.get(prefix)?.row, key, pepper);
     } catch (err) {
-      const known = stale?.row !== undefined && performance.now() - stale.checkedAt < GRACE_MS;
-      if (known && this.#pepper !== undefined && err instanceof FleetError && err.code === 'unavailable') {
-        return callerOf(stale.row, key, this.#pepper);
-      }
+      const away = err instanceof DeadlineExceeded || (err instanceof FleetError && err.code === 'unavailable');
+      if (known && away) return callerOf(stale.row, key, pepper);
       throw err;
     }
   }

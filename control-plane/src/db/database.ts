@@ -33,6 +33,7 @@ export class Database {
   readonly #client: Sql;
   readonly #sockets = new SocketTracker();
   #pending = 0;
+  #away = false;
 
   constructor(private readonly options: DatabaseOptions) {
     this.#client = driverClient(options.url, this.#sockets, {
@@ -43,6 +44,11 @@ export class Database {
 
   get url(): string {
     return this.options.url;
+  }
+
+  /** The last statement that ended found no server, or none in time. Those who know an old answer need not wait for a new one. */
+  get away(): boolean {
+    return this.#away;
   }
 
   /**
@@ -59,7 +65,9 @@ export class Database {
     this.#pending += 1;
     const query = statement(this.#client);
     try {
-      return await withDeadline(what, STATEMENT_DEADLINE_MS, query);
+      const rows = await withDeadline(what, STATEMENT_DEADLINE_MS, query);
+      this.#away = false;
+      return rows;
     } catch (err) {
       if (err instanceof DeadlineExceeded) {
         // Taken back if it was not sent. Cancelling a sent one would dial again, and that failing is an unhandled rejection.
@@ -77,6 +85,7 @@ export class Database {
   }
 
   #unavailable(what: string, cause: unknown): FleetError {
+    this.#away = true;
     this.options.log.warn({ what, reason: errorText(cause) }, 'database_unavailable');
     return new FleetError(
       'unavailable',

@@ -20,6 +20,11 @@ export type FunctionDraft = Omit<FunctionRecord, 'createdAt' | 'updatedAt'>;
 export class FunctionTable {
   constructor(private readonly database: Database) {}
 
+  /** Looking anything up would only wait in vain. */
+  get databaseAway(): boolean {
+    return this.database.away;
+  }
+
   async find(projectId: string, name: string): Promise<FunctionRecord | undefined> {
     if (!FUNCTION_NAME.test(name)) return undefined;
     const [row] = await this.database.run(

@@ -1,3 +1,4 @@
+import { DeadlineExceeded, withDeadline } from '@lambda-fleet/common/deadline';
 import { FleetError } from '@lambda-fleet/common/errors';
 import type { NotificationListener } from '../db/notification-listener.js';
 import { type FunctionRecord, resolvedVersionOf } from './function-record.js';
@@ -13,6 +14,8 @@ interface Entry {
 const FRESH_MS = 10_000;
 /** An older one is not used, unless the database is away. */
 const USABLE_MS = 60_000;
+/** A database that is slower than this is as good as away to whoever knows an old answer. */
+const LOOK_UP_DEADLINE_MS = 1_000;
 /** How long "no such function" is believed. */
 const ABSENT_MS = 2_000;
 const ENTRIES_MAX = 20_000;
@@ -89,9 +92,14 @@ export class VersionCache {
       if (err instanceof FleetError && err.code === 'unavailable') return entry.version;
       throw err;
     });
-    if (now - entry.loadedAt >= USABLE_MS) return served;
-    served.catch(() => undefined);
-    return entry.version;
+    if (now - entry.loadedAt < USABLE_MS || this.functions.databaseAway) {
+      served.catch(() => undefined);
+      return entry.version;
+    }
+    return withDeadline('look-up of a known function', LOOK_UP_DEADLINE_MS, served).catch((err: unknown) => {
+      if (err instanceof DeadlineExceeded) return entry.version;
+      throw err;
+    });
   }
 
   #load(key: string, find: () => Promise<FunctionRecord | undefined>): Promise<ResolvedVersion | undefined> {

@@ -44,7 +44,7 @@ export class NodeStore {
   async touch(nodeIds: readonly string[]): Promise<void> {
     await this.database.run(
       'touch nodes',
-      (sql) => sql`UPDATE nodes SET last_seen_at = now() WHERE id = ANY(${[...nodeIds]}::text[])`,
+      (sql) => sql`UPDATE nodes SET last_seen_at = now() WHERE id IN ${sql([...nodeIds])}`,
     );
   }
 
