@@ -11,7 +11,7 @@ import { build } from 'esbuild';
 const here = new URL('.', import.meta.url);
 const path = (relative) => fileURLToPath(new URL(relative, here));
 
-const runtimeFile = path('dist/runtime.cjs');
+export const runtimeFile = path('dist/runtime.cjs');
 
 export async function buildRuntime() {
   await build({

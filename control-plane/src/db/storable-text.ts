@@ -1,4 +1,8 @@
-/** PostgreSQL's text and jsonb hold every character but NUL, which hostile output is free to contain. */
+/**
+ * PostgreSQL's text holds every character but NUL, and its jsonb no lone surrogate
+ * either. Hostile output is free to contain both.
+ */
 export function storableText(text: string): string {
-  return text.includes('\0') ? text.replaceAll('\0', '\uFFFD') : text;
+  const wellFormed = text.isWellFormed() ? text : text.toWellFormed();
+  return wellFormed.includes('\0') ? wellFormed.replaceAll('\0', '\uFFFD') : wellFormed;
 }
