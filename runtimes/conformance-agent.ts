@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import type { Code, RuntimeFamily } from './conformance-fixture.js';
 import { runtimeFile } from './node/build.mjs';
 
-export const FRAME_TYPES: Readonly<Record<string, number>> = {
+const FRAME_TYPES: Readonly<Record<string, number>> = {
   HELLO: 0x01,
   READY: 0x02,
   INIT_ERROR: 0x03,
@@ -26,7 +26,7 @@ const COMMANDS: Readonly<Record<RuntimeFamily, readonly [string, ...string[]]>> 
   python: ['python3', '-I', '-X', 'utf8', fileURLToPath(new URL('python/lambda_runtime', import.meta.url))],
 };
 
-export const NONCE = '00112233445566778899aabbccddeeff';
+const NONCE = '00112233445566778899aabbccddeeff';
 const STEP_DEADLINE_MS = 10_000;
 
 export interface ReceivedFrame {
