@@ -12,34 +12,54 @@ interface ErrorRule {
   /** Whether the same request may succeed later without being changed. */
   readonly retryable: boolean;
   readonly fault: Fault;
+  /** What it says, for `docs/errors.md`. */
+  readonly meaning: string;
 }
 
-const rule = (status: number, fault: Fault, retryable = false): ErrorRule => ({ status, fault, retryable });
+const caller = (status: number, meaning: string): ErrorRule => ({ status, fault: 'caller', retryable: false, meaning });
+const ofFunction = (status: number, meaning: string): ErrorRule => ({
+  status,
+  fault: 'function',
+  retryable: false,
+  meaning,
+});
+const platform = (status: number, retryable: boolean, meaning: string): ErrorRule => ({
+  status,
+  fault: 'platform',
+  retryable,
+  meaning,
+});
 
 export const ERROR_RULES = {
-  invalid_request: rule(400, 'caller'),
-  invalid_name: rule(400, 'caller'),
-  invalid_archive: rule(400, 'caller'),
-  unsupported_runtime: rule(400, 'caller'),
-  code_syntax_error: rule(400, 'caller'),
-  handler_not_found: rule(400, 'caller'),
-  unauthorized: rule(401, 'caller'),
-  forbidden: rule(403, 'caller'),
-  function_not_found: rule(404, 'caller'),
-  execution_not_found: rule(404, 'caller'),
-  route_not_found: rule(404, 'caller'),
-  method_not_allowed: rule(405, 'caller'),
-  conflict: rule(409, 'caller'),
-  archive_too_large: rule(413, 'caller'),
-  payload_too_large: rule(413, 'caller'),
-  unsupported_media_type: rule(415, 'caller'),
-  throttled: rule(429, 'caller', true),
-  function_error: rule(502, 'function'),
-  outcome_unknown: rule(502, 'platform'),
-  not_started: rule(503, 'platform', true),
-  unavailable: rule(503, 'platform', true),
-  timeout: rule(504, 'function'),
-  internal: rule(500, 'platform'),
+  invalid_request: caller(400, 'The request is malformed, or a field of it is; the message names which and why.'),
+  invalid_name: caller(400, 'A function name is 1 to 64 letters, digits, `-` and `_`.'),
+  invalid_archive: caller(400, 'The archive is damaged, or an entry of it leaves its folder or is no file.'),
+  unsupported_runtime: caller(400, 'There is no runtime of that name.'),
+  code_syntax_error: caller(400, 'The code does not parse; `details` has `file`, `line` and `column`.'),
+  handler_not_found: caller(400, 'The file or the export that the handler names is not there.'),
+  unauthorized: caller(401, 'There is no API key, or it is not valid.'),
+  forbidden: caller(403, 'The API key may not do this.'),
+  function_not_found: caller(404, 'The project has no function of that name.'),
+  execution_not_found: caller(404, 'There is no such execution, or it is not recorded yet.'),
+  route_not_found: caller(404, 'Nothing is served under that path, host or route.'),
+  method_not_allowed: caller(405, 'The path exists, but not with that method.'),
+  conflict: caller(409, 'Something of that name exists, or changed at the same moment.'),
+  archive_too_large: caller(413, 'Archives have at most 50 MB packed, 250 MB and 20,000 entries unpacked.'),
+  payload_too_large: caller(413, 'The body is over its limit: 6 MB for an event.'),
+  unsupported_media_type: caller(415, 'The body is not of a type that is understood here.'),
+  throttled: {
+    ...caller(429, 'As many invocations run or wait as may; `retry-after` says when to try again.'),
+    retryable: true,
+  },
+  function_error: ofFunction(
+    502,
+    "The function failed; to its owner `details` has its error's type, message and trace.",
+  ),
+  outcome_unknown: platform(502, false, 'The function was started and nobody can tell how it ended. It may have run.'),
+  not_started: platform(503, true, 'Nothing was run: no node could take the invocation in time.'),
+  unavailable: platform(503, true, 'The database, or this server, cannot do its work at the moment.'),
+  timeout: ofFunction(504, 'The function did not answer within its timeout, or its code did not load in time.'),
+  internal: platform(500, false, 'A fault of ours; the log has the detail under the request id.'),
 } as const satisfies Record<string, ErrorRule>;
 
 export type ErrorCode = keyof typeof ERROR_RULES;

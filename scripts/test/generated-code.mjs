@@ -1,11 +1,12 @@
-import { cp, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
 import { npmProgram, run } from '../setup/command.mjs';
 
 const GENERATE_DEADLINE_MS = 120_000;
 
 /**
- * Generates the protocol code and the migrations again, beside the ones in the repository, and compares.
+ * Generates the protocol code, the migrations and the generated pages again, beside the ones in the repository, and
+ * compares. Needs a build.
  *
  * @param {string} root of the repository
  * @returns {Promise<{ok: boolean, output: string}>}
@@ -14,7 +15,9 @@ export async function checkGeneratedCode(root) {
   // Inside the repository: drizzle-kit takes no output path elsewhere.
   const fresh = await mkdtemp(join(root, 'node_modules', '.generated-'));
   try {
-    const problems = [...(await checkProtocol(root, fresh)), ...(await checkMigrations(root, fresh))];
+    const checks = [checkProtocol, checkMigrations, checkPages];
+    const problems = [];
+    for (const check of checks) problems.push(...(await check(root, fresh)));
     return { ok: problems.length === 0, output: problems.join('\n') };
   } finally {
     await rm(fresh, { recursive: true, force: true });
@@ -47,6 +50,20 @@ async function checkMigrations(root, fresh) {
   return [
     `control-plane/src/db/schema.ts has changes without a migration (${different.join(', ')}). Run \`npm run generate\`.`,
   ];
+}
+
+async function checkPages(root, fresh) {
+  const script = join(root, 'scripts/generate-docs.mjs');
+  const folder = join(fresh, 'docs');
+  await mkdir(folder);
+  const result = await run(process.execPath, [script, folder], { cwd: root, deadlineMs: GENERATE_DEADLINE_MS });
+  if (!result.ok) return [`generate-docs ended with ${result.ended}:\n${result.output}`];
+  const pages = [];
+  for (const page of await readdir(folder)) {
+    const now = await readFile(join(root, 'docs', page), 'utf8').catch(() => '');
+    if (now !== (await readFile(join(folder, page), 'utf8'))) pages.push(page);
+  }
+  return pages.map((page) => `docs/${page} is not what the code generates. Run \`npm run generate\`.`);
 }
 
 /** Paths of files that are in only one of two folders, or not the same in both. */
