@@ -67,7 +67,6 @@ describe.each(['docker', 'process'] as const)('the main path on the %s driver', 
   });
 
   it('lists the execution with its input, output and receipt, and its log lines in order', async () => {
-    await writeFile(join(folder, 'chatty.mjs'), '');
     const source = `export const handler = async (event) => {
       console.log('one', event.n); console.error('two'); process.stdout.write('three\\n');
       return { n: event.n };
@@ -93,10 +92,18 @@ describe.each(['docker', 'process'] as const)('the main path on the %s driver', 
     expect(texts.at(-1)).toMatch(/^REPORT RequestId: .*Duration: .* ms/);
   });
 
-  it('follows logs over the CLI while they are written', async () => {
-    const { stdout, code } = await fleet.cli(['logs', 'chatty']);
-    expect(code).toBe(0);
-    expect(stdout).toContain('one 7');
+  it('prints log lines with the CLI, and follows them while they are written', async () => {
+    const printed = await fleet.cli(['logs', 'chatty']);
+    expect(printed).toMatchObject({ code: 0, stdout: expect.stringContaining('one 7') });
+    const followed = await fleet.startCli(['logs', 'chatty', '-f']);
+    try {
+      await expect.poll(followed.output, { timeout: 10_000 }).toContain('one 7');
+      await fleet.api('POST', '/api/functions/chatty/invocations', { n: 8 });
+      await expect.poll(followed.output, { timeout: 10_000 }).toContain('one 8');
+      expect(followed.output().match(/one 8/g)).toHaveLength(1);
+    } finally {
+      followed.end();
+    }
   });
 
   it('tests code without keeping anything of it', async () => {

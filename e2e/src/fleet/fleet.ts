@@ -106,13 +106,26 @@ export class Fleet {
 
   /** The CLI, pointed at this system. */
   async cli(args: readonly string[], options: { cwd?: string; input?: string } = {}): Promise<ProgramResult> {
-    const env = {
+    return await runProgram(process.execPath, [CLI, ...args], { ...options, env: await this.#cliEnvironment() });
+  }
+
+  /** Starts a command that goes on by itself, such as `logs -f`. Its output is collected; `end` interrupts it. */
+  async startCli(args: readonly string[]): Promise<{ readonly output: () => string; readonly end: () => void }> {
+    const child = spawn(process.execPath, [CLI, ...args], { env: await this.#cliEnvironment(), timeout: 60_000 });
+    let output = '';
+    child.stdout.on('data', (chunk: Buffer) => {
+      output += chunk.toString();
+    });
+    return { output: () => output, end: () => void child.kill('SIGINT') };
+  }
+
+  async #cliEnvironment(): Promise<NodeJS.ProcessEnv> {
+    return {
       ...process.env,
       LAMBDA_ENDPOINT: `http://127.0.0.1:${this.httpPort}`,
       LAMBDA_API_KEY: await this.apiKey(),
       NO_COLOR: '1',
     };
-    return await runProgram(process.execPath, [CLI, ...args], { ...options, env });
   }
 
   /** Stops it as Ctrl-C does and returns its exit status. */
