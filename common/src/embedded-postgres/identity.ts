@@ -1,6 +1,7 @@
-import { createHash } from 'node:crypto';
-import { stat } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { mkdir, readlink, stat, symlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { FleetError } from '../errors.js';
 
 export interface Identity {
   readonly uid: number;
@@ -28,13 +29,29 @@ export async function canReach(identity: Identity, path: string): Promise<boolea
   }
 }
 
+const ELSEWHERE = '/var/lib/lambda-fleet';
+
 /**
  * Where the cluster really lives: the asked folder, or a place of its own under
- * `/var/lib` when the identity cannot enter a folder above the asked one.
+ * `/var/lib` when the identity cannot enter a folder above the asked one. A link at
+ * the asked place then leads there, so that removing the data directory forgets the
+ * cluster, and a new directory of the same name never finds an old cluster again.
+ *
+ * @throws FleetError `unavailable` when a cluster stands at the asked place and the identity cannot reach it any more
  */
 export async function reachableDataDir(identity: Identity | undefined, asked: string): Promise<string> {
   const absolute = resolve(asked);
+  const linked = await readlink(absolute).catch(() => undefined);
+  if (linked?.startsWith(`${ELSEWHERE}/`)) return linked;
   if (identity === undefined || (await canReach(identity, dirname(absolute)))) return absolute;
-  const id = createHash('sha256').update(absolute).digest('hex').slice(0, 8);
-  return join('/var/lib/lambda-fleet', id, 'postgres');
+  if ((await stat(absolute).catch(() => undefined)) !== undefined) {
+    throw new FleetError(
+      'unavailable',
+      `PostgreSQL runs as uid ${identity.uid} and cannot enter a folder above its data in ${absolute} any more. Let others pass through (chmod o+x), or move the data directory.`,
+    );
+  }
+  const place = join(ELSEWHERE, randomBytes(4).toString('hex'), 'postgres');
+  await mkdir(dirname(absolute), { recursive: true });
+  await symlink(place, absolute);
+  return place;
 }
