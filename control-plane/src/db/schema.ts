@@ -199,6 +199,7 @@ export interface ExecutionReceipt {
   readonly start?: 'warm' | 'blank' | 'cold';
   readonly sandboxId?: string;
   readonly resolveMs?: number;
+  readonly receiveMs?: number;
   readonly admitMs?: number;
   readonly placeMs?: number;
   readonly queueMs?: number;

@@ -30,6 +30,7 @@ export async function checkCode(
     singleUse: false,
     arrivedAt: performance.now(),
     resolveMs: 0,
+    receiveMs: 0,
   });
   switch (result.outcome) {
     case 'success':

@@ -72,6 +72,7 @@ export async function runTest(
       singleUse: true,
       arrivedAt,
       resolveMs: 0,
+      receiveMs: 0,
     });
     return { result, logs: capture.lines() };
   } finally {

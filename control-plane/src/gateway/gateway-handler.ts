@@ -39,7 +39,9 @@ export async function handleGateway(
   const isOwner = authenticated?.caller.projectId === version.projectId;
   if (!isOwner && version.httpAuth === 'key') throw unauthorized();
 
+  const receiveFrom = performance.now();
   const body = await collectBody(req, PAYLOAD_BYTES_MAX, budget);
+  const receiveMs = performance.now() - receiveFrom;
   try {
     const payload = httpEvent({
       method: req.method ?? 'GET',
@@ -73,6 +75,7 @@ export async function handleGateway(
       singleUse: false,
       arrivedAt: context.arrivedAt,
       resolveMs,
+      receiveMs,
     });
     writeResult(res, result, { http: true, showError: isOwner, method: req.method ?? 'GET' });
   } finally {

@@ -43,9 +43,10 @@ export function createApi({ routes, keys, log, observeHttp }: ApiOptions): Hono<
     methods.set(path, [...(methods.get(path) ?? []), method]);
   }
   for (const [path, allowed] of methods) {
+    const allow = allowed.join(', ');
     app.all(path, (c) => {
-      c.header('allow', allowed.join(', '));
-      throw new FleetError('method_not_allowed', `${c.req.method} is not possible here; ${allowed.join(', ')} is.`);
+      const error = new FleetError('method_not_allowed', `${c.req.method} is not possible here; ${allow} is.`);
+      return failed(c, error, log, { allow });
     });
   }
   app.notFound((c) =>
@@ -55,13 +56,14 @@ export function createApi({ routes, keys, log, observeHttp }: ApiOptions): Hono<
   return app;
 }
 
-function failed(c: ApiContext, err: unknown, log: Logger): Response {
+function failed(c: ApiContext, err: unknown, log: Logger, further: Record<string, string> = {}): Response {
   const { incoming, outgoing } = c.env;
   if (err instanceof ClientGone) {
     outgoing.destroy();
     return RESPONSE_ALREADY_SENT;
   }
-  const rendered = renderError(err, requestIdOf(c), log);
+  const error = renderError(err, requestIdOf(c), log);
+  const rendered = { ...error, headers: { ...error.headers, ...further } };
   if (incoming.complete) {
     const headers = { 'content-type': 'application/json', ...rendered.headers };
     return c.newResponse(rendered.body, rendered.status as ContentfulStatusCode, headers);

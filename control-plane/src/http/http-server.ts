@@ -37,6 +37,8 @@ export class HttpServer {
         maxHeaderSize: HEADER_BYTES_MAX,
         connectionsCheckingInterval: 5_000,
         noDelay: true,
+        // Refused by the listener, in the form of every other error.
+        requireHostHeader: false,
       },
       handle,
     );
@@ -45,6 +47,16 @@ export class HttpServer {
     this.#server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
       if (!declaresTooMuch(req, JSON_BODY_BYTES_MAX)) res.writeContinue();
       handle(req, res);
+    });
+    this.#server.on('checkExpectation', (_req: IncomingMessage, res: ServerResponse) => {
+      const requestId = uuidv7();
+      const body = errorEnvelope(
+        'invalid_request',
+        'The only expectation that is understood is 100-continue.',
+        requestId,
+      );
+      const headers = { 'content-type': 'application/json', 'x-request-id': requestId, connection: 'close' };
+      res.writeHead(417, headers).end(body);
     });
     this.#server.on('clientError', (err: NodeJS.ErrnoException, socket: Socket) => this.#refuse(err, socket));
   }

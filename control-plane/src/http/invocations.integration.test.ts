@@ -290,6 +290,29 @@ describe('invocations over HTTP', () => {
     expect((await send(`/api/executions?function=${name}`, { headers: auth() })).status).toBe(400);
   });
 
+  it('answers HTTP/1.0 without a Host, and says what is wrong with HTTP/1.1 without one', async () => {
+    expect(await raw('GET /healthz HTTP/1.0\r\n\r\n')).toMatch(/^HTTP\/1.1 200 [\s\S]*healthy/);
+    const refused = await raw('GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n');
+    expect(refused).toMatch(/^HTTP\/1.1 400 [\s\S]*x-request-id[\s\S]*invalid_request[\s\S]*Host/i);
+  });
+
+  it('refuses an expectation that it does not understand, in the form of every error', async () => {
+    const answer = await raw('GET /healthz HTTP/1.1\r\nHost: localhost\r\nExpect: banana\r\n\r\n');
+    expect(answer).toMatch(/^HTTP\/1.1 417 [\s\S]*x-request-id[\s\S]*invalid_request/i);
+  });
+
+  it('says which methods are allowed where one is not', async () => {
+    const answer = await fetch(`${plane.url}/api/functions/greet/invocations`, { method: 'DELETE' });
+    expect([answer.status, answer.headers.get('allow')]).toEqual([405, 'POST']);
+    expect(await answer.json()).toMatchObject({ error: { code: 'method_not_allowed' } });
+  });
+
+  it('finds a function whose name comes percent-encoded', async () => {
+    await plane.call('PUT', '/api/functions/plain', { code: { source: 'x' } });
+    expect((await plane.call('POST', '/api/functions/%70lain/invocations', { a: 1 })).body).toEqual({ a: 1 });
+    expect((await plane.call('POST', '/api/functions/%zz/invocations', {})).status).toBe(404);
+  });
+
   it('requests on one connection are answered one after the other', async () => {
     const get = 'GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n';
     const last = 'GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n';

@@ -30,9 +30,19 @@ const BY_ROUTE = /^\/api\/execute\/([^/?]+)(?:\?|$)/;
 /** The invocation route that a URL is, if it is one. */
 export function invokeTarget(url: string): InvokeTarget | undefined {
   const name = BY_NAME.exec(url)?.[1];
-  if (name !== undefined) return { by: 'name', name };
+  if (name !== undefined) return { by: 'name', name: decoded(name) };
   const route = BY_ROUTE.exec(url)?.[1];
-  return route === undefined ? undefined : { by: 'route', route };
+  return route === undefined ? undefined : { by: 'route', route: decoded(route) };
+}
+
+/** A segment as the other routes see it; what cannot be decoded names nothing. */
+function decoded(segment: string): string {
+  if (!segment.includes('%')) return segment;
+  try {
+    return decodeURIComponent(segment);
+  } catch {
+    return segment;
+  }
 }
 
 /** `POST /api/functions/:name/invocations` and `POST /api/execute/:route`. */
@@ -54,7 +64,9 @@ export async function handleInvocation(
   if (version instanceof Promise) version = await version;
   const resolveMs = performance.now() - resolveFrom;
 
+  const receiveFrom = performance.now();
   const body = await collectBody(req, PAYLOAD_BYTES_MAX, budget);
+  const receiveMs = performance.now() - receiveFrom;
   try {
     const result = await invoke(version, {
       id: context.requestId,
@@ -66,6 +78,7 @@ export async function handleInvocation(
       singleUse: false,
       arrivedAt: context.arrivedAt,
       resolveMs,
+      receiveMs,
     });
     writeResult(res, result, { http: target.by === 'route', showError: true, method: 'POST' });
   } finally {

@@ -65,7 +65,8 @@ function since(c: ApiContext): Date | undefined {
   if (text === undefined || text === '') return undefined;
   const [, amount, unit] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
   const at = amount === undefined ? new Date(text) : new Date(Date.now() - Number(amount) * UNITS_MS[unit as 's']);
-  if (!Number.isNaN(at.getTime())) return at;
+  // PostgreSQL knows no time before 4713 BC; nothing was logged before 1970 either.
+  if (at.getTime() >= 0) return at;
   throw new FleetError(
     'invalid_request',
     'since must be a time like 2026-01-31T12:00:00Z or an age like 10m, 2h or 1d.',

@@ -27,7 +27,8 @@ export interface RequestListenerOptions extends InvokeHandlerOptions {
  */
 export function createRequestListener(options: RequestListenerOptions): RequestListener {
   const { api, hosts, log, observeHttp } = options;
-  const handleApi = getRequestListener(api.fetch, { overrideGlobalObjects: false });
+  // HTTP/1.0 has no Host, and a URL needs one.
+  const handleApi = getRequestListener(api.fetch, { overrideGlobalObjects: false, hostname: 'localhost' });
 
   const direct = async (
     req: IncomingMessage,
@@ -50,6 +51,10 @@ export function createRequestListener(options: RequestListenerOptions): RequestL
     const context = { requestId: uuidv7(), arrivedAt: performance.now() };
     const url = req.url ?? '/';
     const host = hostTarget(req.headers.host, hosts);
+    if (req.headers.host === undefined && req.httpVersion !== '1.0') {
+      void direct(req, res, context, 'no host', () => Promise.reject(noHost()));
+      return;
+    }
     if (host.kind === 'unknown') {
       void direct(req, res, context, 'unknown host', () => Promise.reject(unknownHost(req.headers.host, hosts)));
     } else if (host.kind === 'function') {
@@ -79,6 +84,10 @@ function pathTarget(req: IncomingMessage, url: string): GatewayRequest {
   const { name, path, query } = splitFunctionPath(splitTarget(url));
   const domainName = (req.headers.host ?? '').toLowerCase().replace(/:\d+$/, '');
   return { functionName: name, domainName, path, query };
+}
+
+function noHost(): FleetError {
+  return new FleetError('invalid_request', 'HTTP/1.1 requests need a Host header.');
 }
 
 function unknownHost(host: string | undefined, { domains }: HostRules): FleetError {

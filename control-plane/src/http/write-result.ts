@@ -18,6 +18,7 @@ const NOT_PASSED_ON =
 
 const PHASES = [
   ['resolve', 'resolveMs'],
+  ['receive', 'receiveMs'],
   ['admit', 'admitMs'],
   ['place', 'placeMs'],
   ['queue', 'queueMs'],

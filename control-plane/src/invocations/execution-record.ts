@@ -31,6 +31,7 @@ export interface ExecutionRecord {
 /** The phases that the control plane times itself. Milliseconds. */
 export interface ControlPlanePhases {
   readonly resolveMs: number;
+  readonly receiveMs: number;
   readonly admitMs: number;
   readonly placeMs: number;
   readonly totalMs: number;

@@ -23,6 +23,8 @@ export interface InvocationRequest {
   readonly arrivedAt: number;
   /** How long RESOLVE took, milliseconds. */
   readonly resolveMs: number;
+  /** How long the request's body took to arrive, milliseconds. */
+  readonly receiveMs: number;
 }
 
 /** How an invocation ended for its caller. Never an exception: every outcome is an answer. */

@@ -144,6 +144,7 @@ function request(trigger: Trigger = 'api'): InvocationRequest {
     singleUse: false,
     arrivedAt: performance.now(),
     resolveMs: 0,
+    receiveMs: 0,
   };
 }
 

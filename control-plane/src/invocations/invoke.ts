@@ -65,13 +65,14 @@ interface Conclusion {
 export function createInvoke(options: InvokeOptions): Invoke {
   const { limiter } = options;
   return async (version, request) => {
-    const phases = { resolveMs: request.resolveMs, admitMs: 0, placeMs: 0, totalMs: 0 };
+    const { arrivedAt, resolveMs, receiveMs } = request;
+    const phases = { resolveMs, receiveMs, admitMs: 0, placeMs: 0, totalMs: 0 };
     if (!limiter.tryAcquire()) {
       const reason = 'The control plane has as many invocations in progress as it allows.';
       return conclude(options, version, request, phases, { outcome: 'throttled', reason });
     }
     try {
-      phases.admitMs = performance.now() - request.arrivedAt - request.resolveMs;
+      phases.admitMs = performance.now() - arrivedAt - resolveMs - receiveMs;
       const conclusion = await placeAndDispatch(options, version, request, phases);
       return conclude(options, version, request, phases, conclusion);
     } finally {
