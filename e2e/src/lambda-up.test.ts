@@ -108,9 +108,9 @@ describe('lambda up', () => {
     try {
       const http = await up(['--data-dir', dataDir, '--http-port', `${taken}`, '--grpc-port', `${free}`]);
       expect(http.code).not.toBe(0);
-      expect(http.stderr).toMatch(new RegExp(`${taken}[sS]*--http-port`));
+      expect(http.stderr).toMatch(new RegExp(`${taken}[\\s\\S]*--http-port`));
       const grpc = await up(['--data-dir', dataDir, '--http-port', `${free}`, '--grpc-port', `${taken}`]);
-      expect(grpc.stderr).toMatch(new RegExp(`${taken}[sS]*--grpc-port`));
+      expect(grpc.stderr).toMatch(new RegExp(`${taken}[\\s\\S]*--grpc-port`));
       expect(await processesMentioning(dataDir)).toEqual([]);
     } finally {
       server.close();
