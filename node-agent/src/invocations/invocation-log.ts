@@ -7,6 +7,7 @@ import { LineAssembler } from './line-assembler.js';
 const LOG_LINES_MAX = 10_000;
 const LOG_BYTES_MAX = 1024 * 1024;
 const LINE_BYTES_MAX = 64 * 1024;
+const NEWLINE = 0x0a;
 
 const STREAMS = { stdout: LogStream.STDOUT, stderr: LogStream.STDERR } as const;
 
@@ -42,18 +43,25 @@ export class InvocationLog {
   }
 
   raw(stream: OutputStream, bytes: Buffer): void {
-    this.#raw[stream].push(bytes);
+    if (this.#bytes < LOG_BYTES_MAX) this.#raw[stream].push(bytes);
+    else this.#drop(bytes);
   }
 
   /** To be called before the invocation's end is reported. */
   finish(): void {
     this.#raw.stdout.flush();
     this.#raw.stderr.flush();
-    if (this.#droppedLines === 0) return;
+    if (this.#droppedBytes === 0) return;
     const text = `${this.#droppedLines} more lines (${this.#droppedBytes} bytes) were dropped: an invocation may log ${LOG_LINES_MAX} lines and ${LOG_BYTES_MAX} bytes.`;
     this.#droppedLines = 0;
     this.#droppedBytes = 0;
     this.#emit(LogStream.PLATFORM, 'WARN', Date.now(), Buffer.from(text));
+  }
+
+  /** Counts without cutting: a flood of short lines costs as little as one of long ones. */
+  #drop(bytes: Buffer): void {
+    this.#droppedBytes += bytes.length;
+    for (let at = bytes.indexOf(NEWLINE); at !== -1; at = bytes.indexOf(NEWLINE, at + 1)) this.#droppedLines += 1;
   }
 
   #assembler(stream: OutputStream): LineAssembler {
