@@ -67,7 +67,8 @@ async function judgeError(
   switch (error?.errorType) {
     case 'Runtime.UserCodeSyntaxError': {
       const { file, line, column } = error;
-      const at = file === '' ? '' : ` (${file}:${line}:${column})`;
+      const place = `${file}:${line}:${column}`;
+      const at = file === '' || message.includes(place) ? '' : ` (${place})`;
       throw refuse('code_syntax_error', `The code does not parse: ${message}${at}.`, { file, line, column });
     }
     case 'Runtime.HandlerNotFound':

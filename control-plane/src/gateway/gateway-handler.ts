@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { FleetError } from '@lambda-fleet/common/errors';
 import { PAYLOAD_BYTES_MAX } from '@lambda-fleet/common/limits';
 import { InvokeKind } from '@lambda-fleet/proto';
-import { authenticate } from '../auth/credentials.js';
+import { authenticate, headersWithKeys } from '../auth/credentials.js';
 import { collectBody } from '../http/collect-body.js';
 import { type InvokeHandlerOptions, unauthorized } from '../http/invoke-handler.js';
 import type { RequestContext } from '../http/request-context.js';
@@ -13,8 +13,6 @@ import { httpEvent } from './http-event.js';
 
 /** The gateway serves one project until hosts can name others. */
 const PROJECT = 'default';
-
-const NOTHING: ReadonlySet<string> = new Set();
 
 export interface GatewayRequest extends PathAndQuery {
   readonly functionName: string;
@@ -34,9 +32,9 @@ export async function handleGateway(
   if (version instanceof Promise) version = await version;
   const resolveMs = performance.now() - resolveFrom;
 
-  let authenticated = authenticate(keys, req.headers);
-  if (authenticated instanceof Promise) authenticated = await authenticated;
-  const isOwner = authenticated?.caller.projectId === version.projectId;
+  let caller = authenticate(keys, req.headers);
+  if (caller instanceof Promise) caller = await caller;
+  const isOwner = caller?.projectId === version.projectId;
   if (!isOwner && version.httpAuth === 'key') throw unauthorized();
 
   const receiveFrom = performance.now();
@@ -48,8 +46,7 @@ export async function handleGateway(
       path: target.path,
       query: target.query,
       rawHeaders: req.rawHeaders,
-      // A key of the fleet is none of the function's business. Another Authorization is its own.
-      withheld: authenticated === undefined ? NOTHING : new Set([authenticated.header]),
+      withheld: headersWithKeys(req.headers),
       body: body.bytes,
       functionName: version.functionName,
       domainName: target.domainName,

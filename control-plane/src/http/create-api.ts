@@ -33,9 +33,9 @@ export function createApi({ routes, keys, log, observeHttp }: ApiOptions): Hono<
   for (const route of routes) {
     app.on(route.method, route.path, async (c) => {
       if (route.policy === 'open') return route.handle(c);
-      const authenticated = await authenticate(keys, c.env.incoming.headers);
-      if (authenticated === undefined) throw unauthorized();
-      return route.handle(c, authenticated.caller);
+      const caller = await authenticate(keys, c.env.incoming.headers);
+      if (caller === undefined) throw unauthorized();
+      return route.handle(c, caller);
     });
   }
   const methods = new Map<string, string[]>();

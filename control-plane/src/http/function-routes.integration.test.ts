@@ -170,6 +170,21 @@ describe('the functions API', () => {
   });
 
   it.each([
+    ['a file that ends too early', 'Content-Disposition: form-data; name="archive"; filename="a.zip"\r\n\r\nPK'],
+    ['a header that ends too early', 'Content-Disposition: form-data; name="arch'],
+    ['nothing', ''],
+  ])('a form with %s is malformed, and nothing else happens', async (_what, part) => {
+    const response = await fetch(`${plane.url}/api/functions/upload`, {
+      method: 'PUT',
+      headers: { 'x-api-key': plane.key, 'content-type': 'multipart/form-data; boundary=x' },
+      body: `--x\r\n${part}`,
+    });
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({ error: { code: 'invalid_request' } });
+    expect((await plane.call('GET', '/healthz')).status).toBe(200);
+  });
+
+  it.each([
     ['not an archive', Buffer.from('hello'), 400, 'invalid_archive'],
     ['a path that leaves its folder', zip({ '../evil.mjs': 'x' }), 400, 'invalid_archive'],
     ['51 MB', Buffer.alloc(51 * 1024 * 1024), 413, 'archive_too_large'],

@@ -145,6 +145,17 @@ describe('invocations over HTTP', () => {
     expect(JSON.parse(answer.text)).toMatchObject({ headers: { authorization: 'Bearer its-own' }, cookies: ['a=1'] });
   });
 
+  it('a key of ours is found beside another Authorization, and no function ever sees it', async () => {
+    const headers = { authorization: 'Bearer its-own', 'x-api-key': plane.key };
+    expect((await send('/api/nodes', { headers })).status).toBe(200);
+    expect((await send('/fn/greet/', { headers })).status).toBe(200);
+    for (const sent of [headers, { authorization: `Bearer ${plane.key}`, 'x-api-key': plane.key }]) {
+      const answer = await send('/fn/open/', { headers: sent });
+      expect(answer.status).toBe(200);
+      expect(answer.text).not.toContain(plane.key);
+    }
+  });
+
   it.each([
     ['/api/functions/greet/invocations', 'POST', {}, 401],
     ['/api/functions/greet/invocations', 'POST', { authorization: 'Bearer lf_x' }, 401],

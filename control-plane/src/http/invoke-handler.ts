@@ -53,10 +53,10 @@ export async function handleInvocation(
   context: RequestContext,
   { keys, versions, invoke, budget }: InvokeHandlerOptions,
 ): Promise<void> {
-  let authenticated = authenticate(keys, req.headers);
-  if (authenticated instanceof Promise) authenticated = await authenticated;
-  if (authenticated === undefined) throw unauthorized();
-  const { projectId } = authenticated.caller;
+  let caller = authenticate(keys, req.headers);
+  if (caller instanceof Promise) caller = await caller;
+  if (caller === undefined) throw unauthorized();
+  const { projectId } = caller;
 
   const resolveFrom = performance.now();
   let version =

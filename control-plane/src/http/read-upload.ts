@@ -85,6 +85,8 @@ function readMultipart(c: ApiContext, budget: BodyBudget): Promise<Upload> {
           fail(err as FleetError);
         }
       });
+      // A part that ends too early fails on its own stream, and nowhere else: without a listener that ends the process.
+      stream.on('error', (err) => fail(malformed(err)));
       stream.on('limit', () => fail(archiveTooLarge()));
       stream.on('end', () => parts.set(name, Buffer.concat(chunks)));
     });

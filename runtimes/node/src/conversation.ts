@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { callHandler } from './call-handler.js';
 import type { Channel } from './channel.js';
 import { createContext } from './context.js';
@@ -110,6 +111,8 @@ export class Conversation {
     setEnvironment(init, this.taskRoot);
     try {
       const handler = await loadHandler(init.handler, this.taskRoot);
+      // A rejection that nobody handles is reported after this turn, and is still the fault of loading.
+      await nextTurn();
       if (this.#state.name === 'initialising') {
         this.logs.flush();
         this.#enter({ name: 'idle', init, handler });
