@@ -1,7 +1,7 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, type StdioOptions, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type Server, type Socket } from 'node:net';
+import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -28,6 +28,10 @@ const COMMANDS: Readonly<Record<RuntimeFamily, readonly [string, ...string[]]>> 
 
 const NONCE = '00112233445566778899aabbccddeeff';
 const STEP_DEADLINE_MS = 10_000;
+
+/** A unix socket, or a pipe for each direction: the two forms of LAMBDA_CHANNEL. */
+export const TRANSPORTS = ['socket', 'pipes'] as const;
+export type Transport = (typeof TRANSPORTS)[number];
 
 export interface ReceivedFrame {
   readonly type: string;
@@ -60,13 +64,13 @@ export class ConformanceAgent {
 
   private constructor(
     private readonly folder: string,
-    private readonly server: Server,
     private readonly child: ChildProcess,
-    private readonly socket: Socket,
+    private readonly streams: Streams,
   ) {
-    socket.on('data', (chunk: Buffer) => this.#onData(chunk));
+    streams.incoming.on('data', (chunk: Buffer) => this.#onData(chunk));
     // A runtime that ends itself resets the connection; its exit is what tests look at.
-    socket.on('error', () => {});
+    streams.incoming.on('error', () => {});
+    streams.outgoing.on('error', () => {});
     child.stderr?.on('data', (chunk: Buffer) => {
       this.#stderr += chunk.toString();
       this.#wake();
@@ -77,46 +81,44 @@ export class ConformanceAgent {
     });
   }
 
-  static async start(family: RuntimeFamily, code: Code): Promise<ConformanceAgent> {
+  static async start(family: RuntimeFamily, code: Code, transport: Transport): Promise<ConformanceAgent> {
     const folder = mkdtempSync(join(tmpdir(), 'lambda-conformance-'));
     for (const [path, lines] of Object.entries(code)) {
       const file = join(folder, 'task', path);
       mkdirSync(dirname(file), { recursive: true });
       writeFileSync(file, `${lines.join('\n')}\n`);
     }
-    const channel = join(folder, 'channel.sock');
-    const server = createServer().listen(channel);
-    await once(server, 'listening');
     const [command, ...args] = COMMANDS[family];
-    const child = spawn(command, args, {
-      env: {
-        PATH: '/usr/local/bin:/usr/bin:/bin',
-        LAMBDA_CHANNEL: channel,
-        LAMBDA_NONCE: NONCE,
-        LAMBDA_TASK_ROOT: join(folder, 'task'),
-      },
-      stdio: ['ignore', 'ignore', 'pipe'],
-    });
-    const connected = once(server, 'connection', { signal: AbortSignal.timeout(STEP_DEADLINE_MS) });
-    const [socket] = (await connected) as [Socket];
-    return new ConformanceAgent(folder, server, child, socket);
+    const start = (channel: string, stdio: StdioOptions) =>
+      spawn(command, args, {
+        env: {
+          PATH: '/usr/local/bin:/usr/bin:/bin',
+          LAMBDA_CHANNEL: channel,
+          LAMBDA_NONCE: NONCE,
+          LAMBDA_TASK_ROOT: join(folder, 'task'),
+        },
+        stdio,
+      });
+    const [child, streams] = await (transport === 'socket' ? overSocket(folder, start) : overPipes(folder, start));
+    return new ConformanceAgent(folder, child, streams);
   }
 
   send(bytes: Uint8Array): void {
-    this.socket.write(bytes);
+    this.streams.outgoing.write(bytes);
   }
 
   /** Stops or starts reading, to play an agent that is busy. */
   pause(paused: boolean): void {
     if (paused) {
-      this.socket.pause();
+      this.streams.incoming.pause();
     } else {
-      this.socket.resume();
+      this.streams.incoming.resume();
     }
   }
 
   hangUp(): void {
-    this.socket.destroy();
+    this.streams.incoming.destroy();
+    this.streams.outgoing.destroy();
   }
 
   async nextFrame(): Promise<ReceivedFrame> {
@@ -141,8 +143,7 @@ export class ConformanceAgent {
   }
 
   async close(): Promise<void> {
-    this.socket.destroy();
-    this.server.close();
+    this.hangUp();
     if (this.#exitStatus === undefined) {
       this.child.kill('SIGKILL');
       await this.exitStatus();
@@ -191,6 +192,49 @@ export class ConformanceAgent {
       this.#wake();
     }
   }
+}
+
+/** The agent's ends; one and the same for a socket. */
+interface Streams {
+  readonly incoming: Socket;
+  readonly outgoing: Socket;
+}
+
+type Start = (channel: string, stdio: StdioOptions) => ChildProcess;
+
+async function overSocket(folder: string, start: Start): Promise<[ChildProcess, Streams]> {
+  const path = join(folder, 'channel.sock');
+  const server = createServer().listen(path);
+  await once(server, 'listening');
+  const child = start(path, ['ignore', 'ignore', 'pipe']);
+  try {
+    const connected = once(server, 'connection', { signal: AbortSignal.timeout(STEP_DEADLINE_MS) });
+    const [socket] = (await connected) as [Socket];
+    return [child, { incoming: socket, outgoing: socket }];
+  } finally {
+    server.close();
+  }
+}
+
+async function overPipes(folder: string, start: Start): Promise<[ChildProcess, Streams]> {
+  const toRuntime = openPipe(join(folder, 'to-runtime'));
+  const toAgent = openPipe(join(folder, 'to-agent'));
+  const child = start('fd:4,3', ['ignore', 'ignore', 'pipe', toAgent.write, toRuntime.read]);
+  closeSync(toAgent.write);
+  closeSync(toRuntime.read);
+  const incoming = new Socket({ fd: toAgent.read, readable: true, writable: false });
+  const outgoing = new Socket({ fd: toRuntime.write, readable: false, writable: true });
+  return [child, { incoming, outgoing }];
+}
+
+/** A real pipe, as an engine gives a container; what Node gives a child are sockets. Each end can block on its own. */
+function openPipe(path: string): { readonly read: number; readonly write: number } {
+  execFileSync('mkfifo', [path]);
+  // Opening one end waits for the other, unless both are open already.
+  const both = openSync(path, 'r+');
+  const ends = { read: openSync(path, 'r'), write: openSync(path, 'w') };
+  closeSync(both);
+  return ends;
 }
 
 function decode(bytes: Buffer): ReceivedFrame {

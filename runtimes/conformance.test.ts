@@ -1,5 +1,5 @@
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { ConformanceAgent, frameBytes, type ReceivedFrame } from './conformance-agent.js';
+import { ConformanceAgent, frameBytes, type ReceivedFrame, TRANSPORTS } from './conformance-agent.js';
 import {
   type Conversation,
   difference,
@@ -18,7 +18,11 @@ const DEFAULT_HANDLER = { nodejs: 'index.handler', python: 'main.handler' } as c
 
 beforeAll(buildRuntime);
 
-describe.each(['nodejs', 'python'] as const)('%s', (family) => {
+const PLAYS = (['nodejs', 'python'] as const).flatMap((family) =>
+  TRANSPORTS.map((transport) => ({ family, transport })),
+);
+
+describe.each(PLAYS)('$family over $transport', ({ family, transport }) => {
   let agent: ConformanceAgent | undefined;
 
   afterEach(async () => {
@@ -30,7 +34,7 @@ describe.each(['nodejs', 'python'] as const)('%s', (family) => {
     test.each(readConversations(file, family))(
       '$name',
       async (conversation) => {
-        agent = await ConformanceAgent.start(family, conversation.code[family]);
+        agent = await ConformanceAgent.start(family, conversation.code[family], transport);
         await play(agent, family, conversation);
       },
       TEST_DEADLINE_MS,

@@ -1,5 +1,5 @@
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { ConformanceAgent, frameBytes } from './conformance-agent.js';
+import { ConformanceAgent, frameBytes, TRANSPORTS } from './conformance-agent.js';
 import { buildRuntime } from './node/build.mjs';
 
 /** A handler that prints as many numbered lines as its event says, in one go, says on descriptor 2 that it has, and returns its peak memory in MiB. */
@@ -33,7 +33,11 @@ const TEST_DEADLINE_MS = 60_000;
 
 beforeAll(buildRuntime);
 
-describe.each(['nodejs', 'python'] as const)('%s', (family) => {
+const FLOODS = (['nodejs', 'python'] as const).flatMap((family) =>
+  TRANSPORTS.map((transport) => ({ family, transport })),
+);
+
+describe.each(FLOODS)('$family over $transport', ({ family, transport }) => {
   let agent: ConformanceAgent | undefined;
 
   afterEach(async () => {
@@ -42,7 +46,7 @@ describe.each(['nodejs', 'python'] as const)('%s', (family) => {
   });
 
   async function flooding(lines: number): Promise<ConformanceAgent> {
-    agent = await ConformanceAgent.start(family, CODE[family]);
+    agent = await ConformanceAgent.start(family, CODE[family], transport);
     await agent.nextFrame();
     const init = { handler: HANDLER[family], functionName: 'f', functionVersion: '1', functionArn: 'a', memoryMb: 128 };
     agent.send(frameBytes('INIT', { ...init, timeoutMs: 1, environment: {}, logGroup: 'g', logStream: 's' }));

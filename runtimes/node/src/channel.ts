@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import { encodeFrame, FrameType } from './frames.js';
 import { monotonicNow, now, sleepBlocking, slice, writeFd } from './intrinsics.js';
+import type { ChannelStreams } from './open-channel.js';
 
 /** How long a log line waits, blocking, for an agent that does not read. */
 const LOG_WAIT_MS = 1_000;
@@ -14,11 +15,12 @@ const LOG_QUEUE_BYTES_MAX = 1024 * 1024;
 /**
  * The sending half of the channel.
  *
- * Frames are written to the socket's descriptor at once, in the same turn, so that a
+ * Frames are written to the stream's descriptor at once, in the same turn, so that a
  * line logged before an endless loop, a crash or `process.exit` still reaches the
  * agent. Nothing is queued in memory while the agent reads.
  *
- * When the socket is full, frames are treated by what they are:
+ * The descriptor, a socket or a pipe, does not block, because a stream holds it. When
+ * it is full, frames are treated by what they are:
  * - a log line blocks the process up to a second (the back-pressure that a full pipe
  *   gives too), then it and all that follow are dropped and counted until there is
  *   room again; a marker line then says how many;
@@ -27,6 +29,8 @@ const LOG_QUEUE_BYTES_MAX = 1024 * 1024;
  * `#rest` is the unsent end of a log frame that was begun: whatever is sent next goes behind it.
  */
 export class Channel {
+  readonly #incoming: Socket;
+  readonly #outgoing: Socket;
   readonly #fd: number;
   #rest: Buffer | undefined;
   /** Frames that the stream holds; while there are any, the descriptor must not be written. */
@@ -36,8 +40,10 @@ export class Channel {
   #dropped = 0;
   #droppedId = 'null';
 
-  constructor(private readonly socket: Socket) {
-    this.#fd = descriptorOf(socket);
+  constructor({ incoming, outgoing }: ChannelStreams) {
+    this.#incoming = incoming;
+    this.#outgoing = outgoing;
+    this.#fd = descriptorOf(outgoing);
   }
 
   /** Sends a frame that must arrive. */
@@ -63,7 +69,7 @@ export class Channel {
     }
     const frame = logFrame(id, stream, level, line);
     if (this.#queued > 0) {
-      if (this.socket.writableLength + frame.length > LOG_QUEUE_BYTES_MAX) {
+      if (this.#outgoing.writableLength + frame.length > LOG_QUEUE_BYTES_MAX) {
         this.#drop(id);
       } else {
         this.send(frame);
@@ -83,9 +89,9 @@ export class Channel {
   /** Whether the channel alone keeps the process alive. */
   holdOpen(hold: boolean): void {
     if (hold) {
-      this.socket.ref();
+      this.#incoming.ref();
     } else {
-      this.socket.unref();
+      this.#incoming.unref();
     }
   }
 
@@ -106,7 +112,7 @@ export class Channel {
 
   #handOver(bytes: Buffer): void {
     this.#queued += 1;
-    this.socket.write(bytes, () => {
+    this.#outgoing.write(bytes, () => {
       this.#queued -= 1;
     });
   }
@@ -130,7 +136,7 @@ export class Channel {
     return this.#flushRest(waitMs);
   }
 
-  /** Bytes written before the socket stayed full for `waitMs`. A broken socket takes everything: its close event ends the process. */
+  /** Bytes written before the descriptor stayed full for `waitMs`. A broken channel takes everything: its close event ends the process. */
   #write(bytes: Buffer, waitMs: number): number {
     let sent = 0;
     let giveUpAt = 0;
@@ -169,7 +175,7 @@ function logFrame(id: string, stream: string, level: string, line: string): Buff
 }
 
 /**
- * Node has no public way to the descriptor of a connected unix socket; its handle has
+ * Node has no public way to the descriptor of a stream on a socket or pipe; its handle has
  * carried it as `fd` on every POSIX system since the first releases.
  */
 function descriptorOf(socket: Socket): number {

@@ -1,6 +1,7 @@
 /** What the agent tells a runtime through its environment. */
 export interface BootConfig {
-  readonly channelPath: string;
+  /** See `openChannel`. */
+  readonly channel: string;
   readonly nonce: string;
   readonly taskRoot: string;
 }
@@ -10,11 +11,11 @@ export interface BootConfig {
  * channel or what proves this sandbox to the agent.
  */
 export function takeBootConfig(): BootConfig {
-  const { LAMBDA_CHANNEL: channelPath, LAMBDA_NONCE: nonce, LAMBDA_TASK_ROOT: taskRoot } = process.env;
-  if (!channelPath || !nonce || !taskRoot) {
+  const { LAMBDA_CHANNEL: channel, LAMBDA_NONCE: nonce, LAMBDA_TASK_ROOT: taskRoot } = process.env;
+  if (!channel || !nonce || !taskRoot) {
     throw new Error('LAMBDA_CHANNEL, LAMBDA_NONCE and LAMBDA_TASK_ROOT must be set: a node agent starts this program.');
   }
   delete process.env.LAMBDA_CHANNEL;
   delete process.env.LAMBDA_NONCE;
-  return { channelPath, nonce, taskRoot };
+  return { channel, nonce, taskRoot };
 }

@@ -1,23 +1,33 @@
-import { createConnection } from 'node:net';
 import { Channel } from './channel.js';
 import { takeBootConfig } from './config.js';
 import { Conversation } from './conversation.js';
 import { encodeFrame, FrameReader, FrameType } from './frames.js';
 import { exit, writeFd } from './intrinsics.js';
 import { LogCapture } from './log-capture.js';
+import { type ChannelStreams, openChannel } from './open-channel.js';
 
 /** Ticks of a second without a byte from the agent, which pings every 10 s, before the runtime ends itself. */
 const SILENT_TICKS_MAX = 30;
 
 const config = takeBootConfig();
-const socket = createConnection(config.channelPath);
-socket.on('error', (error) => (connected ? exit(0) : fail(`cannot connect to its agent: ${error.message}`)));
-socket.on('close', () => exit(0));
 let connected = false;
+const { incoming, outgoing } = open();
+for (const stream of new Set([incoming, outgoing])) {
+  stream.on('error', (error) => (connected ? exit(0) : fail(`cannot connect to its agent: ${error.message}`)));
+  stream.on('close', () => exit(0));
+}
 
-socket.on('connect', () => {
+function open(): ChannelStreams {
+  try {
+    return openChannel(config.channel, converse);
+  } catch (thrown) {
+    return fail(`cannot connect to its agent: ${thrown instanceof Error ? thrown.message : String(thrown)}`);
+  }
+}
+
+function converse(streams: ChannelStreams): void {
   connected = true;
-  const channel = new Channel(socket);
+  const channel = new Channel(streams);
   const logs = new LogCapture(channel);
   const conversation = new Conversation(channel, logs, config.taskRoot, {
     whenNothingIsLeft: (dry) => whenNothingIsLeft(channel, dry),
@@ -33,7 +43,7 @@ socket.on('connect', () => {
     }
   }, 1_000).unref();
 
-  socket.on('data', (bytes: Buffer) => {
+  streams.incoming.on('data', (bytes: Buffer) => {
     silentTicks = 0;
     try {
       frames.push(bytes);
@@ -46,7 +56,7 @@ socket.on('connect', () => {
   process.on('unhandledRejection', (thrown) => conversation.onUncaught(thrown));
   logs.install();
   channel.send(encodeFrame(FrameType.HELLO, hello(config.nonce)));
-});
+}
 
 function hello(nonce: string): string {
   const { version, pid } = process;

@@ -1,6 +1,7 @@
-"""The socket: sending frames from any thread, and receiving them from one thread at a time."""
+"""The channel: sending frames from any thread, and receiving them from one thread at a time."""
 
 import os
+import re
 import select
 import socket
 import threading
@@ -14,6 +15,8 @@ _LOG_WAIT_MS = 1_000
 # How often a log line looks for room after one waited in vain: looking costs more than dropping.
 _LOG_RETRY_S = 0.01
 _RECEIVE_BYTES = 64 * 1024
+# LAMBDA_CHANNEL as two descriptors: where frames arrive, and where they leave.
+_DESCRIPTORS = re.compile(r"fd:(\d{1,9}),(\d{1,9})")
 
 
 class ChannelClosed(Exception):
@@ -23,18 +26,20 @@ class ChannelClosed(Exception):
 class Channel:
     """Frames are written at once, so that a line printed before an endless loop or a crash still arrives.
 
-    When the socket is full, a log line waits up to a second (the back-pressure that a
+    When the channel is full, a log line waits up to a second (the back-pressure that a
     full pipe gives too); then it and all that follow are dropped and counted until
     there is room again, and a marker line says how many. Any other frame waits as long as it takes.
 
     ``_rest`` is the unsent end of a log frame that was begun: whatever is sent next goes behind it.
     """
 
-    def __init__(self, path):
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.connect(path)
+    def __init__(self, channel):
+        """``channel`` is ``fd:<read>,<write>`` or the path of a unix socket. Raises OSError."""
+        self._incoming, self._outgoing = _open(channel)
+        self._bytes_here = select.poll()
+        self._bytes_here.register(self._incoming, select.POLLIN)
         self._room = select.poll()
-        self._room.register(self._socket, select.POLLOUT)
+        self._room.register(self._outgoing, select.POLLOUT)
         self._frames = FrameReader()
         self._lock = threading.Lock()
         self._rest = b""
@@ -51,9 +56,11 @@ class Channel:
             if frame is not None:
                 return frame
             try:
-                chunk = self._socket.recv(_RECEIVE_BYTES, 0 if wait else socket.MSG_DONTWAIT)
+                if not self._bytes_here.poll(None if wait else 0):
+                    return None
+                chunk = os.read(self._incoming, _RECEIVE_BYTES)
             except BlockingIOError:
-                return None
+                continue
             except OSError:
                 chunk = b""
             if not chunk:
@@ -67,19 +74,13 @@ class Channel:
         with self._lock:
             if self._dropped:
                 self._rest += self._take_marker()
-            try:
-                if self._rest:
-                    self._socket.sendall(self._rest)
-                    self._rest = b""
-                # A small frame in one call; a large body is not copied behind its head.
-                if len(body) < 4096:
-                    self._socket.sendall(head + body)
-                else:
-                    self._socket.sendall(head)
-                    self._socket.sendall(body)
-            except OSError:
-                # The agent is gone; whoever receives next sees the end of the channel.
-                pass
+            self._flush_rest(None)
+            # A small frame in one call; a large body is not copied behind its head.
+            if len(body) < 4096:
+                self._write(head + body, None)
+            else:
+                self._write(head, None)
+                self._write(body, None)
 
     def log(self, id_json, stream, level, line):
         """``id_json`` is JSON text; ``line`` is UTF-8 bytes without a line break."""
@@ -107,13 +108,17 @@ class Channel:
         return not self._rest
 
     def _write(self, data, wait_ms):
-        """Bytes written before the socket stayed full for ``wait_ms``. A broken socket takes everything."""
+        """Bytes written before the channel stayed full for ``wait_ms``, which None makes endless.
+
+        A broken channel takes everything: whoever receives next sees its end.
+        """
         sent = 0
+        view = memoryview(data)
         while sent < len(data):
             try:
-                sent += self._socket.send(data[sent:] if sent else data, socket.MSG_DONTWAIT)
+                sent += os.write(self._outgoing, view[sent:])
             except BlockingIOError:
-                if not wait_ms or not self._room.poll(wait_ms):
+                if wait_ms == 0 or not self._room.poll(wait_ms):
                     break
             except OSError:
                 return len(data)
@@ -133,7 +138,24 @@ class Channel:
         self._lock = threading.Lock()
         self._rest = b""
         self._dropped = 0
-        self._socket.close()
+        for descriptor in {self._incoming, self._outgoing}:
+            os.close(descriptor)
+
+
+def _open(channel):
+    """The descriptors to read from and to write to: never blocking, and not for programs that user code starts."""
+    match = _DESCRIPTORS.fullmatch(channel)
+    if match is None:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.connect(channel)
+        descriptor = connection.detach()
+        incoming, outgoing = descriptor, descriptor
+    else:
+        incoming, outgoing = int(match[1]), int(match[2])
+    for descriptor in (incoming, outgoing):
+        os.set_blocking(descriptor, False)
+        os.set_inheritable(descriptor, False)
+    return incoming, outgoing
 
 
 def _log_frame(id_json, stream, level, line):

@@ -6,11 +6,11 @@ import time
 
 
 def take_boot_config():
-    """``(channel path, nonce, task root)``; the first two are removed, because user code must not find them."""
+    """``(channel, nonce, task root)``; the first two are removed, because user code must not find them."""
     try:
-        channel_path = os.environ.pop("LAMBDA_CHANNEL")
+        channel = os.environ.pop("LAMBDA_CHANNEL")
         nonce = os.environ.pop("LAMBDA_NONCE")
-        return channel_path, nonce, os.environ["LAMBDA_TASK_ROOT"]
+        return channel, nonce, os.environ["LAMBDA_TASK_ROOT"]
     except KeyError as missing:
         raise SystemExit(f"lambda runtime: {missing} is not set: a node agent starts this program.") from None
 

@@ -18,9 +18,9 @@ _SILENT_TICKS_MAX = 30
 
 
 def run():
-    channel_path, nonce, task_root = take_boot_config()
+    channel_name, nonce, task_root = take_boot_config()
     try:
-        channel = Channel(channel_path)
+        channel = Channel(channel_name)
     except OSError as error:
         _fail(f"cannot connect to its agent: {error}")
     logs = LogCapture(channel)
