@@ -7,6 +7,7 @@ const SOCKET_PATH_BYTES_MAX = 107;
 export interface ChannelListener {
   /** The one connection that is let in; rejects when the listener is closed before it came. */
   readonly connected: Promise<Socket>;
+  /** Ends the listening, or the connection. */
   close(): void;
 }
 
@@ -16,9 +17,11 @@ export interface ListenOptions {
   readonly uid: number | undefined;
 }
 
+/** The socket's name in a sandbox's channel directory. */
+export const SOCKET_NAME = 'agent.sock';
+
 /**
- * Waits on a unix socket for the runtime of one sandbox. This function is the only place that knows how a runtime
- * reaches the agent: where sockets cannot cross a mount (Docker Desktop), another one with the same result takes its place.
+ * Waits on a unix socket for the runtime of one sandbox.
  *
  * The first connection ends the listening, because a runtime connects before any user code exists: whatever knocks
  * later is user code, and finds no socket.
@@ -29,16 +32,18 @@ export async function listenForRuntime(options: ListenOptions): Promise<ChannelL
   }
   const server = createServer();
   let refuse: (reason: Error) => void = () => {};
+  let connection: Socket | undefined;
   const connected = new Promise<Socket>((resolve, reject) => {
     refuse = reject;
-    let taken = false;
     server.on('connection', (socket) => {
-      if (taken) {
+      if (connection !== undefined) {
         // Was already waiting in the backlog when the first one was taken.
         socket.destroy();
         return;
       }
-      taken = true;
+      connection = socket;
+      // Always followed by 'close', which is what tells; nobody may be interested in the connection any more.
+      socket.on('error', () => {});
       server.close();
       resolve(socket);
     });
@@ -57,6 +62,7 @@ export async function listenForRuntime(options: ListenOptions): Promise<ChannelL
     connected,
     close: () => {
       server.close();
+      connection?.destroy();
       refuse(new Error('the channel was closed before the runtime connected'));
     },
   };

@@ -54,8 +54,8 @@ beforeEach(async () => {
     return true;
   });
   runtime.on('data', (chunk) => parser.push(chunk));
-  const socket = await listener.connected;
-  conversation = new Conversation({ socket, nonce: NONCE, helloDeadlineMs: 60_000, pingIntervalMs: 60_000 });
+  const stream = await listener.connected;
+  conversation = new Conversation({ stream, nonce: NONCE, helloDeadlineMs: 60_000, pingIntervalMs: 60_000 });
   closed = new Promise((resolve) => {
     conversation.listen({
       wantsLog: (bytes) => bytes < 100,
@@ -232,8 +232,8 @@ test('a connection that sends no HELLO is cut off', async () => {
   const path = join(directory, 'other.sock');
   const listener = await listenForRuntime({ path, uid: undefined });
   const silent = connect(path);
-  const socket = await listener.connected;
-  const mute = new Conversation({ socket, nonce: NONCE, helloDeadlineMs: 1, pingIntervalMs: 60_000 });
+  const stream = await listener.connected;
+  const mute = new Conversation({ stream, nonce: NONCE, helloDeadlineMs: 1, pingIntervalMs: 60_000 });
   await expect(mute.hello).rejects.toThrow(/no HELLO/);
   silent.destroy();
 });

@@ -1,5 +1,5 @@
 import { timingSafeEqual } from 'node:crypto';
-import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { encodeHead, type Frame, FrameType } from './frame.js';
 import { FrameParser } from './frame-parser.js';
 import { ProtocolViolation } from './protocol-violation.js';
@@ -67,7 +67,8 @@ export interface ConversationListener {
 }
 
 export interface ConversationOptions {
-  readonly socket: Socket;
+  /** What the runtime sends and receives; its 'close' ends the conversation. */
+  readonly stream: Duplex;
   readonly nonce: string;
   readonly helloDeadlineMs: number;
   readonly pingIntervalMs: number;
@@ -97,13 +98,13 @@ interface Waiter<T> {
  * - initialising: READY → idle; INIT_ERROR → closed by the owner, nothing else is accepted.
  * - idle: `invoke` sends INVOKE → running.
  * - running: RESPONSE or ERROR with the id of the INVOKE → idle.
- * - closed: the socket is gone. Whatever waits is rejected with {@link ChannelClosed}.
+ * - closed: the stream is gone. Whatever waits is rejected with {@link ChannelClosed}.
  *
  * LOG is accepted from INIT on, PONG from HELLO on; anything else that does not fit its state is a violation, which
  * closes the conversation at once.
  */
 export class Conversation {
-  readonly #socket: Socket;
+  readonly #stream: Duplex;
   readonly #parser: FrameParser;
   readonly #nonce: Buffer;
   readonly #hello: Promise<HelloMessage>;
@@ -119,7 +120,7 @@ export class Conversation {
   #violation: ProtocolViolation | undefined;
 
   constructor(options: ConversationOptions) {
-    this.#socket = options.socket;
+    this.#stream = options.stream;
     this.#nonce = Buffer.from(options.nonce);
     this.#parser = new FrameParser((frame) => this.#receive(frame));
     this.#hello = new Promise((resolve, reject) => {
@@ -131,10 +132,10 @@ export class Conversation {
       options.helloDeadlineMs,
     );
     this.#pingTimer = setInterval(() => this.#ping(), options.pingIntervalMs);
-    this.#socket.on('data', (chunk) => this.#feed(chunk));
+    this.#stream.on('data', (chunk) => this.#feed(chunk));
     // An error is always followed by 'close', which is what ends the conversation.
-    this.#socket.on('error', () => {});
-    this.#socket.on('close', () => this.#close());
+    this.#stream.on('error', () => {});
+    this.#stream.on('close', () => this.#close());
   }
 
   /** The runtime's greeting; rejects with {@link ChannelClosed}. */
@@ -153,13 +154,13 @@ export class Conversation {
     const result = new Promise<InitResult>((resolve, reject) => {
       this.#initWaiter = { resolve, reject };
     });
-    this.#socket.write(encodeHead(FrameType.INIT, message, 0));
+    this.#stream.write(encodeHead(FrameType.INIT, message, 0));
     return result;
   }
 
   /**
-   * Sends one event and resolves with its result. `written` is called when the runtime's socket has taken all of it;
-   * an event larger than the socket's buffer waits for the runtime to read. Rejects with {@link ChannelClosed}.
+   * Sends one event and resolves with its result. `written` is called when the stream has taken all of it;
+   * an event larger than its buffers waits for the runtime to read. Rejects with {@link ChannelClosed}.
    */
   invoke(message: InvokeMessage, event: Buffer, written: () => void): Promise<InvokeResult> {
     const head = encodeHead(FrameType.INVOKE, message, event.length);
@@ -170,18 +171,18 @@ export class Conversation {
       this.#invokeWaiter = { resolve, reject };
     });
     // One writev for both; the event is not copied.
-    this.#socket.cork();
-    this.#socket.write(head);
-    this.#socket.write(event, (err) => {
+    this.#stream.cork();
+    this.#stream.write(head);
+    this.#stream.write(event, (err) => {
       if (err === null || err === undefined) written();
     });
-    this.#socket.uncork();
+    this.#stream.uncork();
     return result;
   }
 
   /** Ends the conversation from our side; the runtime exits when it notices. */
   close(): void {
-    this.#socket.destroy();
+    this.#stream.destroy();
     this.#close();
   }
 
@@ -290,8 +291,8 @@ export class Conversation {
 
   #ping(): void {
     // A runtime that does not even read gets no second ping on top of the first.
-    if (this.#state !== 'greeting' && !this.#socket.writableNeedDrain) {
-      this.#socket.write(encodeHead(FrameType.PING, {}, 0));
+    if (this.#state !== 'greeting' && !this.#stream.writableNeedDrain) {
+      this.#stream.write(encodeHead(FrameType.PING, {}, 0));
     }
   }
 

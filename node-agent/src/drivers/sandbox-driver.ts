@@ -1,3 +1,4 @@
+import type { Duplex } from 'node:stream';
 import type { RuntimeName } from '@lambda-fleet/common/runtime-names';
 
 /**
@@ -6,8 +7,8 @@ import type { RuntimeName } from '@lambda-fleet/common/runtime-names';
  * `sandbox-driver.contract.test.ts` runs one suite against both.
  *
  * Contract, for every implementation:
- * - A sandbox starts with a runtime booting and no user code. The runtime finds
- *   the socket of {@link SandboxSpec.channelDir} and connects by itself.
+ * - A sandbox starts with a runtime booting and no user code. The runtime opens
+ *   its channel by itself; how, is between it and the driver.
  * - `start` resolves once the sandbox exists and its runtime was told to boot; it
  *   does not wait for the connection. When it rejects, nothing is left behind.
  * - `stop` leaves nothing behind: no process, container, mount or cgroup. It may be called at any
@@ -18,8 +19,6 @@ import type { RuntimeName } from '@lambda-fleet/common/runtime-names';
  */
 export interface SandboxDriver {
   readonly name: 'docker' | 'process';
-  /** User that runtimes run as, where it is another one than the agent's: it must be able to connect to the channel. */
-  readonly sandboxUid: number | undefined;
   /** Isolation kinds the sandboxes of this driver have, as reported in `Hello`. */
   readonly isolation: readonly string[];
   /** Runtimes that can be started here. Digest identifies the image, or the interpreter's version. */
@@ -40,12 +39,17 @@ export interface SandboxSpec {
   readonly cpus: number;
   /** Host directory with the user's code; read-only inside. Filled after `start`, before INIT. */
   readonly taskDir: string;
-  /** Host directory that holds the socket `agent.sock`; read-only inside. */
+  /** Host directory for the channel's socket, where the driver uses one; read-only inside. */
   readonly channelDir: string;
   readonly nonce: string;
 }
 
 export interface SandboxInstance {
+  /**
+   * What the runtime sends and receives, once it has opened the channel; not authenticated. Rejects when the sandbox
+   * is stopped before. The stream closes when the runtime hangs up or ends.
+   */
+  readonly channel: Promise<Duplex>;
   readonly exited: Promise<SandboxExit>;
   /**
    * Bytes that the sandbox wrote to file descriptors 1 and 2 past the runtime's own logging.

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createLogger } from '@lambda-fleet/common/logger';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { listenForRuntime } from '../channel/channel-listener.js';
 import { encodeHead, FrameType } from '../channel/frame.js';
 import type { SandboxDriver, SandboxExit, SandboxSpec } from '../drivers/sandbox-driver.js';
 import type { SandboxShape } from './sandbox.js';
@@ -17,7 +18,6 @@ import { SandboxPool } from './sandbox-pool.js';
 class UnreliableDriver implements SandboxDriver {
   readonly name = 'process';
   readonly isolation = ['none'];
-  readonly sandboxUid = undefined;
   stopFailure: Error | undefined;
   startFailure: Error | undefined;
   nonce: string | undefined;
@@ -39,12 +39,15 @@ class UnreliableDriver implements SandboxDriver {
     const exited = new Promise<SandboxExit>((resolve) => {
       exit = resolve;
     });
-    const socket = connect(join(spec.channelDir, 'agent.sock'));
+    const path = join(spec.channelDir, 'agent.sock');
+    const listener = await listenForRuntime({ path, uid: undefined });
+    const socket = connect(path);
     socket.on('error', () => {});
     this.sockets.push(socket);
     const hello = { protocol: 1, nonce: this.nonce ?? spec.nonce, runtime: 'nodejs', version: '1', pid: 1 };
     socket.write(encodeHead(FrameType.HELLO, hello, 0));
     return {
+      channel: listener.connected,
       exited,
       onOutput: () => {},
       usage: () => undefined,
@@ -52,6 +55,7 @@ class UnreliableDriver implements SandboxDriver {
       channelClosed: () => {},
       stop: async () => {
         this.stops += 1;
+        listener.close();
         if (this.stopFailure !== undefined) throw this.stopFailure;
         exit({ code: undefined, signal: 'SIGKILL', outOfMemory: false });
       },

@@ -1,9 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { join } from 'node:path';
 import { withDeadline } from '@lambda-fleet/common/deadline';
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { RuntimeName } from '@lambda-fleet/common/runtime-names';
-import { type ChannelListener, listenForRuntime } from '../channel/channel-listener.js';
 import {
   Conversation,
   type InitMessage,
@@ -103,11 +101,12 @@ const EXIT_GRACE_MS = 2_000;
 /** An engine that was away comes back and has to be told again. */
 const QUARANTINE_RETRY_MS = 10_000;
 const BOOT_OUTPUT_CHARS_MAX = 2_000;
+const STOPPED_EARLY = 'the sandbox was stopped while it started';
 
 /**
  * One sandbox, from the order to make it until nothing is left of it. It serves one function version and is never shared.
  *
- * - creating: directories, socket and the driver's sandbox are made. The runtime's HELLO → blank.
+ * - creating: directories and the driver's sandbox are made. The runtime's HELLO → blank.
  * - blank: the runtime is up and has no code. `specialise` → specialising.
  * - specialising: code is loaded. READY → idle.
  * - idle: waits for work. `invoke` → busy, in the same turn, so that work in flight is never reaped.
@@ -129,7 +128,6 @@ export class Sandbox {
   #state: SandboxState = 'creating';
   #instance: SandboxInstance | undefined;
   #booting: Promise<void> | undefined;
-  #channel: ChannelListener | undefined;
   #conversation: Conversation | undefined;
   #listener: SandboxListener | undefined;
   #taskDir = '';
@@ -234,7 +232,6 @@ export class Sandbox {
     const { taskDir, channelDir } = await places.make(this.id);
     this.#taskDir = taskDir;
     const nonce = randomBytes(16).toString('hex');
-    this.#channel = await listenForRuntime({ path: join(channelDir, 'agent.sock'), uid: driver.sandboxUid });
     this.#stillCreating();
     this.#instance = await driver.start({
       id: this.id,
@@ -253,10 +250,12 @@ export class Sandbox {
     exitedEarly.catch(() => {
       // Raced below; later the conversation is what notices.
     });
-    const socket = await Promise.race([this.#channel.connected, exitedEarly]);
+    const stopped = this.ended.then(() => Promise.reject(new Error(STOPPED_EARLY)));
+    stopped.catch(() => {});
+    const stream = await Promise.race([this.#instance.channel, exitedEarly, stopped]);
     this.#stillCreating();
     const conversation = new Conversation({
-      socket,
+      stream,
       nonce,
       helloDeadlineMs: HELLO_DEADLINE_MS,
       pingIntervalMs: PING_INTERVAL_MS,
@@ -283,9 +282,8 @@ export class Sandbox {
   /** A stop may come while something is awaited, and then what was just made has to go too. */
   #stillCreating(): void {
     if (this.#state === 'creating') return;
-    this.#channel?.close();
     this.#conversation?.close();
-    throw new Error('the sandbox was stopped while it started');
+    throw new Error(STOPPED_EARLY);
   }
 
   #conversationIn(state: SandboxState): Conversation {
@@ -333,7 +331,6 @@ export class Sandbox {
     clearTimeout(this.#deadline);
     // The kernel's evidence does not wait.
     this.#instance?.channelClosed();
-    this.#channel?.close();
     this.#conversation?.close();
     void findEnd()
       .then((end) => this.#end(end))
@@ -343,8 +340,8 @@ export class Sandbox {
   async #remove(): Promise<void> {
     const { log, places } = this.options;
     try {
-      // What is being made can only be removed once it exists. The driver bounds how long that takes, and everything
-      // else that boot waits for was closed.
+      // What is being made can only be removed once it exists. The driver bounds how long that takes, and boot
+      // waits for nothing else once the end is known.
       await this.#booting?.catch(() => {});
       await this.#instance?.stop();
       await places.remove(this.id);

@@ -1,5 +1,7 @@
+import { join } from 'node:path';
 import { errorText } from '@lambda-fleet/common/errors';
 import type { Logger } from '@lambda-fleet/common/logger';
+import { listenForRuntime, SOCKET_NAME } from '../../channel/channel-listener.js';
 import type { SandboxDriver, SandboxInstance, SandboxSpec } from '../sandbox-driver.js';
 import { containerName, containerSpec, OWNER_LABEL, SANDBOX_UID, TASK_ROOT_INSIDE } from './container-spec.js';
 import { DockerSandbox } from './docker-sandbox.js';
@@ -22,7 +24,6 @@ export interface DockerDriverOptions {
 export class DockerDriver implements SandboxDriver {
   readonly name = 'docker';
   readonly isolation = ['runc'] as const;
-  readonly sandboxUid = SANDBOX_UID;
   readonly #images: RuntimeImages;
 
   private constructor(
@@ -59,17 +60,19 @@ export class DockerDriver implements SandboxDriver {
   async start(spec: SandboxSpec): Promise<SandboxInstance> {
     const image = await this.#images.get(spec.runtime);
     const { nodeId, owner } = this.options;
+    const listener = await listenForRuntime({ path: join(spec.channelDir, SOCKET_NAME), uid: socketOwner() });
     try {
       const id = await this.engine.create(
         containerSpec({ sandbox: spec, nodeId, owner, imageId: image.id, entry: image.entry }),
       );
       // Before the start, or the first output is lost.
       const output = await this.engine.attach(id);
-      const sandbox = new DockerSandbox(this.engine, id, output);
+      const sandbox = new DockerSandbox({ engine: this.engine, containerId: id, output, listener });
       await this.engine.start(id);
       sandbox.measure().catch((err: unknown) => this.options.log.warn({ err, sandbox: spec.id }, 'cgroup_unreadable'));
       return sandbox;
     } catch (err) {
+      listener.close();
       this.#images.forget(spec.runtime);
       // By name, because a create that came too late may still have made it.
       await this.engine.remove(containerName(owner, spec.id)).catch((removeErr: unknown) => {
@@ -84,4 +87,9 @@ export class DockerDriver implements SandboxDriver {
     await Promise.all(ids.map((id) => this.engine.remove(id)));
     return ids.length;
   }
+}
+
+/** Only root may give a socket to another user; else everyone may connect who can name it. */
+function socketOwner(): number | undefined {
+  return process.getuid?.() === 0 ? SANDBOX_UID : undefined;
 }

@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream';
+import type { ChannelListener } from '../../channel/channel-listener.js';
 import { HeapAbort } from '../heap-abort.js';
 import { type OutputListener, OutputTap } from '../output-tap.js';
 import type { SandboxExit, SandboxInstance, SandboxUsage } from '../sandbox-driver.js';
@@ -10,8 +11,17 @@ import { OutputDemux } from './output-demux.js';
 const SIGNAL_STATUS = 128;
 const SIGNALS: Readonly<Record<number, string>> = { 6: 'SIGABRT', 9: 'SIGKILL', 11: 'SIGSEGV', 15: 'SIGTERM' };
 
+export interface DockerSandboxOptions {
+  readonly engine: EngineClient;
+  readonly containerId: string;
+  /** The engine's attach stream. */
+  readonly output: Duplex;
+  readonly listener: ChannelListener;
+}
+
 /** One running container. */
 export class DockerSandbox implements SandboxInstance {
+  readonly channel: Promise<Duplex>;
   readonly exited: Promise<SandboxExit>;
   readonly #output = new OutputTap();
   readonly #heapAbort = new HeapAbort();
@@ -22,11 +32,9 @@ export class DockerSandbox implements SandboxInstance {
   #removing: Promise<void> | undefined;
   #removed = false;
 
-  constructor(
-    private readonly engine: EngineClient,
-    readonly containerId: string,
-    output: Duplex,
-  ) {
+  constructor(private readonly options: DockerSandboxOptions) {
+    const { listener, output } = options;
+    this.channel = listener.connected;
     const demux = new OutputDemux((stream, bytes) => {
       if (stream === 'stderr') this.#heapAbort.push(bytes);
       this.#output.push(stream, bytes);
@@ -39,9 +47,10 @@ export class DockerSandbox implements SandboxInstance {
    * Finds the container's cgroup. Not needed for running, so nobody waits for it; until it is found usage is unknown.
    */
   async measure(): Promise<void> {
-    const info = await this.engine.inspect(this.containerId);
+    const { engine, containerId } = this.options;
+    const info = await engine.inspect(containerId);
     const pid = info?.State.Pid ?? 0;
-    const place = pid > 0 ? await locateCgroup(pid, this.containerId) : undefined;
+    const place = pid > 0 ? await locateCgroup(pid, containerId) : undefined;
     if (place === undefined || this.#removed) return;
     this.#cgroup = openCgroup(place);
     this.#killsBefore = 0;
@@ -75,7 +84,9 @@ export class DockerSandbox implements SandboxInstance {
   }
 
   async #remove(): Promise<void> {
-    await this.engine.remove(this.containerId);
+    const { engine, containerId, listener } = this.options;
+    listener.close();
+    await engine.remove(containerId);
     this.#removed = true;
     this.#cgroup?.close();
     this.#cgroup = undefined;
@@ -92,12 +103,13 @@ export class DockerSandbox implements SandboxInstance {
       output.once('error', () => resolve());
     });
     this.channelClosed();
+    const { engine, containerId } = this.options;
     let status: number | undefined;
     let killedByKernel = false;
     try {
-      status = await this.engine.wait(this.containerId);
+      status = await engine.wait(containerId);
       // Backstop for a cgroup that could not be read in time.
-      killedByKernel = status !== 0 && ((await this.engine.inspect(this.containerId))?.State.OOMKilled ?? false);
+      killedByKernel = status !== 0 && ((await engine.inspect(containerId))?.State.OOMKilled ?? false);
     } catch {
       // The engine is gone; the status stays unknown.
     }

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { listenForRuntime, SOCKET_NAME } from '../../channel/channel-listener.js';
 import { findMarkedProcesses } from '../../host/process-table.js';
 import type { SandboxDriver, SandboxInstance, SandboxSpec } from '../sandbox-driver.js';
 import { killProcess } from './kill-process.js';
@@ -36,7 +37,6 @@ export interface ProcessDriverOptions {
 export class ProcessDriver implements SandboxDriver {
   readonly name = 'process';
   readonly isolation = ['none'] as const;
-  readonly sandboxUid = asRoot() ? UNPRIVILEGED_UID : undefined;
   readonly #live = new Set<ProcessSandbox>();
 
   private constructor(
@@ -70,12 +70,15 @@ export class ProcessDriver implements SandboxDriver {
     const program = this.programs.find(({ name }) => name === spec.runtime);
     if (program === undefined) throw new Error(`the runtime ${spec.runtime} is not installed on this machine`);
     const { program: command, args } = program.command(spec.memoryMb);
+    const uid = asRoot() ? UNPRIVILEGED_UID : undefined;
+    const socketPath = join(spec.channelDir, SOCKET_NAME);
+    const listener = await listenForRuntime({ path: socketPath, uid });
     const marker = `LAMBDA_SANDBOX=${spec.id}`;
     const child = spawn(command, args, {
       cwd: spec.taskDir,
       // A group of its own, so that its children can be killed with it.
       detached: true,
-      ...(this.sandboxUid === undefined ? {} : { uid: this.sandboxUid, gid: this.sandboxUid }),
+      ...(uid === undefined ? {} : { uid, gid: uid }),
       stdio: ['ignore', 'pipe', 'pipe'],
       // Nothing of the agent's own environment.
       env: {
@@ -84,13 +87,16 @@ export class ProcessDriver implements SandboxDriver {
         LANG: 'C.UTF-8',
         LAMBDA_OWNER: this.options.owner,
         LAMBDA_SANDBOX: spec.id,
-        LAMBDA_CHANNEL: join(spec.channelDir, 'agent.sock'),
+        LAMBDA_CHANNEL: socketPath,
         LAMBDA_NONCE: spec.nonce,
         LAMBDA_TASK_ROOT: spec.taskDir,
       },
     });
-    const pid = await spawned(child);
-    const sandbox = new ProcessSandbox({ child, pid, memoryBytesMax: spec.memoryMb * MB, marker });
+    const pid = await spawned(child).catch((err: unknown) => {
+      listener.close();
+      throw err;
+    });
+    const sandbox = new ProcessSandbox({ child, listener, pid, memoryBytesMax: spec.memoryMb * MB, marker });
     this.#live.add(sandbox);
     void sandbox.exited.then(() => this.#live.delete(sandbox));
     return sandbox;

@@ -1,5 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
+import type { Duplex } from 'node:stream';
 import { withDeadline } from '@lambda-fleet/common/deadline';
+import type { ChannelListener } from '../../channel/channel-listener.js';
 import {
   findMarkedProcesses,
   peakMemoryBytes,
@@ -19,6 +21,7 @@ const OUTPUT_GRACE_MS = 200;
 
 export interface ProcessSandboxOptions {
   readonly child: ChildProcess;
+  readonly listener: ChannelListener;
   readonly pid: number;
   readonly memoryBytesMax: number;
   /** Environment entry that all processes of this sandbox inherited. */
@@ -27,6 +30,7 @@ export interface ProcessSandboxOptions {
 
 /** One process group. */
 export class ProcessSandbox implements SandboxInstance {
+  readonly channel: Promise<Duplex>;
   readonly exited: Promise<SandboxExit>;
   readonly #output = new OutputTap();
   readonly #heapAbort = new HeapAbort();
@@ -35,6 +39,7 @@ export class ProcessSandbox implements SandboxInstance {
   #stopping: Promise<void> | undefined;
 
   constructor(private readonly options: ProcessSandboxOptions) {
+    this.channel = options.listener.connected;
     const { stdout, stderr } = options.child;
     stdout?.on('data', (bytes: Buffer) => this.#output.push('stdout', bytes));
     stderr?.on('data', (bytes: Buffer) => {
@@ -80,6 +85,7 @@ export class ProcessSandbox implements SandboxInstance {
   }
 
   async #stop(): Promise<void> {
+    this.options.listener.close();
     this.#killGroup();
     await withDeadline('ending a sandbox process', STOP_DEADLINE_MS, this.exited);
     // Those that left the group with setsid.
