@@ -2,6 +2,7 @@ import { availableParallelism, totalmem } from 'node:os';
 import { resolve } from 'node:path';
 import { fileContent, LOG_LEVELS, parseEnvironment } from '@lambda-fleet/common/environment';
 import { z } from 'zod';
+import { CHANNEL_TRANSPORTS, type ChannelTransport } from './drivers/docker/engine-location.js';
 
 /** Sandboxes may use three quarters of the machine; the rest is for the system, the engine and the agent. */
 const DEFAULT_MEMORY_MB = Math.floor((totalmem() / 1024 / 1024) * 0.75);
@@ -13,6 +14,8 @@ const schema = z.object({
   LAMBDA_CONTROL_PLANE: z.string().regex(/^.+:\d+$/, 'must be host:port'),
   LAMBDA_DATA_DIR: z.string().min(1),
   LAMBDA_DRIVER: z.enum(['docker', 'process']),
+  /** How the Docker driver speaks with its sandboxes. */
+  LAMBDA_CHANNEL_TRANSPORT: z.enum(CHANNEL_TRANSPORTS).default('auto'),
   /** PEM files. The certificate's common name is this node's id. */
   LAMBDA_TLS_CA: fileContent('the CA certificate'),
   LAMBDA_TLS_CERT: fileContent('the certificate'),
@@ -32,6 +35,7 @@ export interface AgentConfig {
   readonly controlPlane: string;
   readonly dataDir: string;
   readonly driver: 'docker' | 'process';
+  readonly channelTransport: ChannelTransport;
   readonly tls: { readonly ca: Buffer; readonly cert: Buffer; readonly key: Buffer };
   readonly memoryBytes: number;
   readonly slots: number;
@@ -48,6 +52,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): AgentConfig {
     controlPlane: value.LAMBDA_CONTROL_PLANE,
     dataDir: resolve(value.LAMBDA_DATA_DIR),
     driver: value.LAMBDA_DRIVER,
+    channelTransport: value.LAMBDA_CHANNEL_TRANSPORT,
     tls: { ca: value.LAMBDA_TLS_CA, cert: value.LAMBDA_TLS_CERT, key: value.LAMBDA_TLS_KEY },
     memoryBytes: value.LAMBDA_MEMORY_MB * 1024 * 1024,
     slots: value.LAMBDA_SLOTS,

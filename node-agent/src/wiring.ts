@@ -36,6 +36,7 @@ export async function wireAgent(
     nodeId,
     dataDir: config.dataDir,
     driver: config.driver,
+    channelTransport: config.channelTransport,
     memoryBytes: config.memoryBytes,
     slots: config.slots,
     fetchArtifact: (sha256) => fetchArtifact(sha256),

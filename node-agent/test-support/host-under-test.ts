@@ -10,8 +10,18 @@ import { create } from 'tar';
 import { type Host, openHost } from '../src/host/open-host.js';
 import type { AgentInvocation } from '../src/invocations/invocation.js';
 
-export const DRIVERS = ['docker', 'process'] as const;
+/** `docker in a VM` treats the engine as one of Docker Desktop: nothing but its API and shared files reaches a sandbox. */
+export const DRIVERS = ['docker', 'docker in a VM', 'process'] as const;
 export type DriverName = (typeof DRIVERS)[number];
+
+/** What tests tell the Docker driver. Images other than the usual ones are for an engine that several checkouts share. */
+export function dockerOptions(driver: DriverName) {
+  return {
+    dockerHost: process.env.DOCKER_HOST,
+    imagePrefix: process.env.LAMBDA_TEST_IMAGE_PREFIX,
+    ...(driver === 'docker in a VM' ? { sharesKernel: false } : {}),
+  };
+}
 
 export const pythonRuntime = fileURLToPath(new URL('../../runtimes/python/lambda_runtime', import.meta.url));
 export const log = createLogger('node-agent-test', 'silent');
@@ -51,7 +61,8 @@ export class HostUnderTest {
     const host = await openHost({
       nodeId: 'node-under-test',
       dataDir: join(directory, 'data'),
-      driver,
+      driver: driver === 'process' ? 'process' : 'docker',
+      ...dockerOptions(driver),
       memoryBytes: (limits.memoryMb ?? 2048) * 1024 * 1024,
       slots: limits.slots ?? 8,
       fetchArtifact: async function* (sha256) {
@@ -59,7 +70,6 @@ export class HostUnderTest {
         if (self?.fetchFailure !== undefined) throw self.fetchFailure;
         yield archives.get(sha256) ?? Buffer.alloc(0);
       },
-      dockerHost: process.env.DOCKER_HOST,
       nodeRuntime: runtimeEntry,
       pythonRuntime,
       tmpDir: tmpdir(),

@@ -3,13 +3,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runtimeEntry } from '@lambda-fleet/runtime-node';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { DRIVERS, type DriverName, log, pythonRuntime } from '../../test-support/host-under-test.js';
+import { DRIVERS, type DriverName, dockerOptions, log, pythonRuntime } from '../../test-support/host-under-test.js';
 import { Conversation } from '../channel/conversation.js';
 import { DockerDriver } from './docker/docker-driver.js';
 import { ProcessDriver } from './process/process-driver.js';
 import type { SandboxDriver, SandboxInstance } from './sandbox-driver.js';
 
 const NONCE = 'a'.repeat(32);
+
+function openDocker(name: DriverName, owner: string): Promise<SandboxDriver> {
+  return DockerDriver.open({ nodeId: 'contract', owner, log, ...dockerOptions(name) });
+}
+
 let counter = 0;
 
 describe.each(DRIVERS)('the %s driver', (name) => {
@@ -22,9 +27,8 @@ describe.each(DRIVERS)('the %s driver', (name) => {
     if (driverName === 'process') {
       return ProcessDriver.open({ owner, workDir: root, nodeRuntime: runtimeEntry, pythonRuntime });
     }
-    const dockerHost = process.env.DOCKER_HOST;
-    return DockerDriver.open({ nodeId: 'contract', owner, dockerHost, log }).catch((err: unknown) => {
-      const where = dockerHost ?? '/var/run/docker.sock';
+    return openDocker(driverName, owner).catch((err: unknown) => {
+      const where = process.env.DOCKER_HOST ?? '/var/run/docker.sock';
       throw new Error(`these tests need a Docker engine, and none answers at ${where}`, { cause: err });
     });
   }
@@ -43,6 +47,9 @@ describe.each(DRIVERS)('the %s driver', (name) => {
     await driver?.removeLeftovers();
     await rm(root, { recursive: true, force: true });
   });
+
+  /** Docker Desktop's own engine is in a VM without being treated so. */
+  const inVm = (): boolean => driver.memoryBytesMax !== undefined;
 
   let stops: (() => Promise<void>)[];
   beforeEach(() => {
@@ -96,7 +103,7 @@ describe.each(DRIVERS)('the %s driver', (name) => {
       if (result.kind === 'error') throw new Error(result.error.errorMessage);
       return result.body.toString();
     };
-    return { instance, hello, init, invoke, taskDir };
+    return { instance, conversation, hello, init, invoke, taskDir };
   }
 
   test('starts a runtime that connects, greets and runs code put into the task directory afterwards', async () => {
@@ -118,6 +125,12 @@ describe.each(DRIVERS)('the %s driver', (name) => {
     expect(await instance.exited).toEqual({ code: 3, signal: undefined, outOfMemory: false });
   });
 
+  test('a runtime whose agent hangs up ends by itself', async () => {
+    const { instance, conversation } = await boot('exports.handler = async () => 1;');
+    conversation.close();
+    expect(await instance.exited).toEqual({ code: 0, signal: undefined, outOfMemory: false });
+  });
+
   test('hands out what is written to file descriptors past the runtime', async () => {
     const { instance, invoke } = await boot(
       `exports.handler = async () => { require('fs').writeSync(1, 'to one\\n'); require('fs').writeSync(2, 'to two\\n'); };`,
@@ -127,7 +140,9 @@ describe.each(DRIVERS)('the %s driver', (name) => {
       seen[stream] += bytes.toString();
     });
     await invoke();
-    await expect.poll(() => seen).toEqual({ stdout: 'to one\n', stderr: 'to two\n' });
+    // Frames have the standard output of a container in a VM to themselves.
+    const expected = inVm() ? { stdout: '', stderr: 'to one\nto two\n' } : { stdout: 'to one\n', stderr: 'to two\n' };
+    await expect.poll(() => seen).toEqual(expected);
   });
 
   test('says that a sandbox ended for its memory, by buffers', async () => {
@@ -148,10 +163,15 @@ describe.each(DRIVERS)('the %s driver', (name) => {
     expect(await instance.exited).toMatchObject({ outOfMemory: true });
   });
 
-  test('measures processor time and peak memory of a run', async () => {
+  test('measures processor time and peak memory of a run, or says that it cannot', async () => {
     const { instance, invoke } = await boot(
       'exports.handler = async ({ ms }) => { const b = Buffer.alloc(20e6, 1); const end = Date.now() + ms; while (Date.now() < end); return b.length; };',
     );
+    if (inVm()) {
+      await invoke({ ms: 200 });
+      expect(instance.usage()).toBeUndefined();
+      return;
+    }
     await expect.poll(() => instance.usage()).toBeDefined();
     instance.resetPeak();
     const before = instance.usage();
@@ -204,7 +224,7 @@ describe.each(DRIVERS)('the %s driver', (name) => {
             nodeRuntime: runtimeEntry,
             pythonRuntime: undefined,
           })
-        : await DockerDriver.open({ nodeId: 'contract', owner: 'stranger', dockerHost: process.env.DOCKER_HOST, log });
+        : await openDocker(name, 'stranger');
     expect(await stranger.removeLeftovers()).toBe(0);
     const again = await open(name);
     expect(await again.removeLeftovers()).toBe(1);

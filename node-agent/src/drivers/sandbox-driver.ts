@@ -21,6 +21,8 @@ export interface SandboxDriver {
   readonly name: 'docker' | 'process';
   /** Isolation kinds the sandboxes of this driver have, as reported in `Hello`. */
   readonly isolation: readonly string[];
+  /** Memory that sandboxes can have together where they run on a machine of their own; else undefined. */
+  readonly memoryBytesMax: number | undefined;
   /** Runtimes that can be started here. Digest identifies the image, or the interpreter's version. */
   runtimes(): Promise<readonly { readonly name: RuntimeName; readonly digest: string }[]>;
   /** Where the code of a sandbox stands as its runtime sees it, given where it stands on the host. */

@@ -5,6 +5,7 @@ import { isRuntimeName } from '@lambda-fleet/common/runtime-names';
 import type { RuntimeOffer } from '@lambda-fleet/proto';
 import { ArtifactCache } from '../artifacts/artifact-cache.js';
 import { DockerDriver } from '../drivers/docker/docker-driver.js';
+import type { ChannelTransport } from '../drivers/docker/engine-location.js';
 import { ProcessDriver } from '../drivers/process/process-driver.js';
 import type { SandboxDriver } from '../drivers/sandbox-driver.js';
 import type { FetchArtifact } from '../invocations/invocation.js';
@@ -31,6 +32,10 @@ export interface HostOptions {
   readonly dockerHost?: string | undefined;
   /** Images are named prefix + runtime + `:current`. Default `lambda-fleet/runtime-`. */
   readonly imagePrefix?: string | undefined;
+  /** Docker driver. Default `auto`. */
+  readonly channelTransport?: ChannelTransport | undefined;
+  /** Docker driver: see its options. */
+  readonly sharesKernel?: boolean | undefined;
   /** Process driver: the Node runtime's file and the Python runtime's folder (undefined offers no Python). */
   readonly nodeRuntime: string;
   readonly pythonRuntime?: string | undefined;
@@ -80,7 +85,10 @@ export async function openHost(options: HostOptions): Promise<Host> {
     log,
   });
   const runtimes = await driver.runtimes();
-  const pool = new SandboxPool({ driver, places, memoryBytes: options.memoryBytes, slots: options.slots, log });
+  const memoryBytes = Math.min(options.memoryBytes, driver.memoryBytesMax ?? Number.POSITIVE_INFINITY);
+  if (memoryBytes < options.memoryBytes)
+    log.warn({ memoryBytes, asked: options.memoryBytes }, 'memory_of_engine_is_less');
+  const pool = new SandboxPool({ driver, places, memoryBytes, slots: options.slots, log });
   const names = new Set(runtimes.map(({ name }) => name).filter(isRuntimeName));
   const runner = new InvocationRunner({ pool, artifacts, runtimes: names, log });
   const close = async (): Promise<void> => {
@@ -92,8 +100,8 @@ export async function openHost(options: HostOptions): Promise<Host> {
 
 function openDriver(options: HostOptions, owner: string, workDir: string): Promise<SandboxDriver> {
   if (options.driver === 'docker') {
-    const { nodeId, dockerHost, imagePrefix, log } = options;
-    return DockerDriver.open({ nodeId, owner, dockerHost, imagePrefix, log });
+    const { nodeId, dockerHost, imagePrefix, channelTransport, sharesKernel, log } = options;
+    return DockerDriver.open({ nodeId, owner, dockerHost, imagePrefix, channelTransport, sharesKernel, log });
   }
   const { nodeRuntime, pythonRuntime } = options;
   return ProcessDriver.open({ owner, workDir, nodeRuntime, pythonRuntime });

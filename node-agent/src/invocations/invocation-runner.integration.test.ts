@@ -224,7 +224,7 @@ describe.each(DRIVERS)('on the %s driver', (driver) => {
       `import { readdirSync, readlinkSync, writeSync } from 'node:fs';
        export const handler = async () => {
          for (const fd of readdirSync('/proc/self/fd')) {
-           try { if (readlinkSync('/proc/self/fd/' + fd).startsWith('socket:')) writeSync(Number(fd), Buffer.alloc(64, 255)); } catch {}
+           try { if (readlinkSync('/proc/self/fd/' + fd).startsWith('socket:') || fd === '3') writeSync(Number(fd), Buffer.alloc(64, 255)); } catch {}
          }
          await new Promise((r) => setTimeout(r, 5000));
        };`,

@@ -18,6 +18,7 @@ import { SandboxPool } from './sandbox-pool.js';
 class UnreliableDriver implements SandboxDriver {
   readonly name = 'process';
   readonly isolation = ['none'];
+  readonly memoryBytesMax = undefined;
   stopFailure: Error | undefined;
   startFailure: Error | undefined;
   nonce: string | undefined;

@@ -1,12 +1,16 @@
 import { join } from 'node:path';
 import { errorText } from '@lambda-fleet/common/errors';
 import type { Logger } from '@lambda-fleet/common/logger';
-import { listenForRuntime, SOCKET_NAME } from '../../channel/channel-listener.js';
+import { type ChannelListener, listenForRuntime, SOCKET_NAME } from '../../channel/channel-listener.js';
 import type { SandboxDriver, SandboxInstance, SandboxSpec } from '../sandbox-driver.js';
 import { containerName, containerSpec, OWNER_LABEL, SANDBOX_UID, TASK_ROOT_INSIDE } from './container-spec.js';
 import { DockerSandbox } from './docker-sandbox.js';
-import { EngineClient } from './engine-client.js';
+import { EngineClient, type EngineDescription } from './engine-client.js';
+import { type ChannelTransport, sharesKernel } from './engine-location.js';
 import { DEFAULT_IMAGE_PREFIX, RuntimeImages } from './runtime-images.js';
+
+/** Of a virtual machine's memory; the rest is for its system and the engine. */
+const MEMORY_SHARE = 0.75;
 
 export interface DockerDriverOptions {
   /** For people who look at the engine. */
@@ -18,35 +22,47 @@ export interface DockerDriverOptions {
   readonly log: Logger;
   /** Images are named prefix + runtime + `:current`. Default `lambda-fleet/runtime-`. */
   readonly imagePrefix?: string | undefined;
+  /** Default `auto`. */
+  readonly channelTransport?: ChannelTransport | undefined;
+  /** Default: as the engine says. False treats it as an engine in a virtual machine. */
+  readonly sharesKernel?: boolean | undefined;
 }
 
 /** Sandboxes as containers of a Docker engine on this machine, isolated by runc. */
 export class DockerDriver implements SandboxDriver {
   readonly name = 'docker';
   readonly isolation = ['runc'] as const;
+  readonly memoryBytesMax: number | undefined;
   readonly #images: RuntimeImages;
+  readonly #transport: 'socket' | 'attach';
+  readonly #sharesKernel: boolean;
 
   private constructor(
     private readonly engine: EngineClient,
+    description: EngineDescription,
     private readonly options: DockerDriverOptions,
   ) {
+    const { channelTransport = 'auto' } = options;
+    this.#sharesKernel = options.sharesKernel ?? sharesKernel(description.operatingSystem, process.platform);
+    this.#transport = channelTransport === 'auto' ? (this.#sharesKernel ? 'socket' : 'attach') : channelTransport;
+    this.memoryBytesMax = this.#sharesKernel ? undefined : Math.floor(description.memoryBytes * MEMORY_SHARE);
     this.#images = new RuntimeImages(engine, options.imagePrefix ?? DEFAULT_IMAGE_PREFIX);
   }
 
   /** Rejects when no engine answers, or when it cannot hold a sandbox to its limits. */
   static async open(options: DockerDriverOptions): Promise<DockerDriver> {
     const engine = await EngineClient.connect(options.dockerHost);
-    const limits = await engine.limits().catch((err: unknown) => {
+    const description = await engine.describe().catch((err: unknown) => {
       const where = options.dockerHost ?? 'the default socket';
       throw new Error(`no Docker engine answers at ${where}: ${errorText(err)}`, { cause: err });
     });
-    const missing = Object.entries(limits).flatMap(([limit, works]) => (works ? [] : [limit]));
+    const missing = Object.entries(description.limits).flatMap(([limit, works]) => (works ? [] : [limit]));
     if (missing.length > 0) {
       throw new Error(
         `the Docker engine cannot limit ${missing.join(', ')} of containers; enable these cgroup controllers in the kernel`,
       );
     }
-    return new DockerDriver(engine, options);
+    return new DockerDriver(engine, description, options);
   }
 
   async runtimes() {
@@ -60,19 +76,20 @@ export class DockerDriver implements SandboxDriver {
   async start(spec: SandboxSpec): Promise<SandboxInstance> {
     const image = await this.#images.get(spec.runtime);
     const { nodeId, owner } = this.options;
-    const listener = await listenForRuntime({ path: join(spec.channelDir, SOCKET_NAME), uid: socketOwner() });
+    const transport = this.#transport;
+    const listener = transport === 'socket' ? await listenOnSocket(spec.channelDir) : undefined;
     try {
       const id = await this.engine.create(
-        containerSpec({ sandbox: spec, nodeId, owner, imageId: image.id, entry: image.entry }),
+        containerSpec({ sandbox: spec, transport, nodeId, owner, imageId: image.id, entry: image.entry }),
       );
       // Before the start, or the first output is lost.
-      const output = await this.engine.attach(id);
-      const sandbox = new DockerSandbox({ engine: this.engine, containerId: id, output, listener });
+      const attached = await this.engine.attach(id, transport === 'attach');
+      const sandbox = new DockerSandbox({ engine: this.engine, containerId: id, attached, listener });
       await this.engine.start(id);
-      sandbox.measure().catch((err: unknown) => this.options.log.warn({ err, sandbox: spec.id }, 'cgroup_unreadable'));
+      if (this.#sharesKernel) this.#measure(sandbox, spec.id);
       return sandbox;
     } catch (err) {
-      listener.close();
+      listener?.close();
       this.#images.forget(spec.runtime);
       // By name, because a create that came too late may still have made it.
       await this.engine.remove(containerName(owner, spec.id)).catch((removeErr: unknown) => {
@@ -87,9 +104,15 @@ export class DockerDriver implements SandboxDriver {
     await Promise.all(ids.map((id) => this.engine.remove(id)));
     return ids.length;
   }
+
+  /** Not waited for: until it is done, usage is unknown. */
+  #measure(sandbox: DockerSandbox, id: string): void {
+    sandbox.measure().catch((err: unknown) => this.options.log.warn({ err, sandbox: id }, 'cgroup_unreadable'));
+  }
 }
 
-/** Only root may give a socket to another user; else everyone may connect who can name it. */
-function socketOwner(): number | undefined {
-  return process.getuid?.() === 0 ? SANDBOX_UID : undefined;
+function listenOnSocket(directory: string): Promise<ChannelListener> {
+  // Only root may give a socket to another user; else everyone may connect who can name it.
+  const uid = process.getuid?.() === 0 ? SANDBOX_UID : undefined;
+  return listenForRuntime({ path: join(directory, SOCKET_NAME), uid });
 }

@@ -50,6 +50,7 @@ const probes = {
   },
   descriptors: () => { let n = 0; const code = attempt(() => { for (; n < 5000; n++) fs.openSync('/dev/null'); }); return { n, code }; },
   hostname: () => os.hostname(),
+  input: () => fs.readFileSync(0, 'utf8'),
 };
 export const handler = async ({ probe, ...args }) => probes[probe](args);
 `;
@@ -160,6 +161,21 @@ test('the engine’s inspection shows every limit', async () => {
     ]),
   );
   expect(mounts).toHaveLength(2);
+});
+
+test('in a VM, a sandbox has no mount but its code, and its input is empty', async () => {
+  const inVm = await HostUnderTest.open('docker in a VM');
+  try {
+    const deployed = await inVm.deploy(PROBE, { memoryMb: 128 });
+    const mounts = await inVm.call(deployed, { event: { probe: 'mounts' } });
+    expect(mounts.text).toContain('/var/task');
+    expect(mounts.text).not.toContain('/run/lambda');
+    expect((await inVm.call(deployed, { event: { probe: 'input' } })).text).toBe('""');
+    // The receipt of what cannot be measured.
+    expect(mounts.receipt).toMatchObject({ cpuUs: 0, memoryPeakBytes: 0 });
+  } finally {
+    await inVm.close();
+  }
 });
 
 test('the kernel’s own files hold the limits', async () => {

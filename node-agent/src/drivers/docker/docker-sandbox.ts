@@ -3,6 +3,7 @@ import type { ChannelListener } from '../../channel/channel-listener.js';
 import { HeapAbort } from '../heap-abort.js';
 import { type OutputListener, OutputTap } from '../output-tap.js';
 import type { SandboxExit, SandboxInstance, SandboxUsage } from '../sandbox-driver.js';
+import { AttachedChannel } from './attached-channel.js';
 import { type Cgroup, locateCgroup, openCgroup } from './cgroup.js';
 import type { EngineClient } from './engine-client.js';
 import { OutputDemux } from './output-demux.js';
@@ -15,8 +16,9 @@ export interface DockerSandboxOptions {
   readonly engine: EngineClient;
   readonly containerId: string;
   /** The engine's attach stream. */
-  readonly output: Duplex;
-  readonly listener: ChannelListener;
+  readonly attached: Duplex;
+  /** Waits for the runtime on a socket; undefined when frames travel over the attach stream. */
+  readonly listener: ChannelListener | undefined;
 }
 
 /** One running container. */
@@ -33,19 +35,25 @@ export class DockerSandbox implements SandboxInstance {
   #removed = false;
 
   constructor(private readonly options: DockerSandboxOptions) {
-    const { listener, output } = options;
-    this.channel = listener.connected;
-    const demux = new OutputDemux((stream, bytes) => {
-      if (stream === 'stderr') this.#heapAbort.push(bytes);
-      this.#output.push(stream, bytes);
-    });
-    output.on('data', (chunk: Buffer) => demux.push(chunk));
-    this.exited = this.#watch(output);
+    const { listener, attached } = options;
+    let onStdout = (bytes: Buffer): void => this.#output.push('stdout', bytes);
+    if (listener === undefined) {
+      const channel = new AttachedChannel(attached);
+      onStdout = (bytes) => channel.receive(bytes);
+      this.channel = channel.opened;
+    } else {
+      this.channel = listener.connected;
+    }
+    const onStderr = (bytes: Buffer): void => {
+      this.#heapAbort.push(bytes);
+      this.#output.push('stderr', bytes);
+    };
+    const demux = new OutputDemux((stream, bytes) => (stream === 'stdout' ? onStdout(bytes) : onStderr(bytes)));
+    attached.on('data', (chunk: Buffer) => demux.push(chunk));
+    this.exited = this.#watch(attached);
   }
 
-  /**
-   * Finds the container's cgroup. Not needed for running, so nobody waits for it; until it is found usage is unknown.
-   */
+  /** Finds the container's cgroup. Until then usage is unknown, and why the kernel killed is asked of the engine. */
   async measure(): Promise<void> {
     const { engine, containerId } = this.options;
     const info = await engine.inspect(containerId);
@@ -85,7 +93,7 @@ export class DockerSandbox implements SandboxInstance {
 
   async #remove(): Promise<void> {
     const { engine, containerId, listener } = this.options;
-    listener.close();
+    listener?.close();
     await engine.remove(containerId);
     this.#removed = true;
     this.#cgroup?.close();
@@ -96,11 +104,11 @@ export class DockerSandbox implements SandboxInstance {
    * The output ends with the process, or with the connection to the engine; only the engine's answer to `wait` tells
    * which. When it gives none the sandbox counts as ended with an unknown status, and stopping it shows the truth.
    */
-  async #watch(output: Duplex): Promise<SandboxExit> {
+  async #watch(attached: Duplex): Promise<SandboxExit> {
     await new Promise<void>((resolve) => {
-      output.once('end', resolve);
-      output.once('close', resolve);
-      output.once('error', () => resolve());
+      attached.once('end', resolve);
+      attached.once('close', resolve);
+      attached.once('error', () => resolve());
     });
     this.channelClosed();
     const { engine, containerId } = this.options;
@@ -108,7 +116,7 @@ export class DockerSandbox implements SandboxInstance {
     let killedByKernel = false;
     try {
       status = await engine.wait(containerId);
-      // Backstop for a cgroup that could not be read in time.
+      // For a cgroup that could not be read, or not in time.
       killedByKernel = status !== 0 && ((await engine.inspect(containerId))?.State.OOMKilled ?? false);
     } catch {
       // The engine is gone; the status stays unknown.

@@ -9,10 +9,12 @@ const CREATE_DEADLINE_MS = 15_000;
 const START_DEADLINE_MS = 30_000;
 const REMOVE_DEADLINE_MS = 20_000;
 
-export interface EngineLimits {
-  readonly memory: boolean;
-  readonly cpu: boolean;
-  readonly pids: boolean;
+export interface EngineDescription {
+  /** Of the machine that containers run on, such as `Debian GNU/Linux 12 (bookworm)` or `Docker Desktop`. */
+  readonly operatingSystem: string;
+  readonly memoryBytes: number;
+  /** What it can limit of a container. */
+  readonly limits: { readonly memory: boolean; readonly cpu: boolean; readonly pids: boolean };
 }
 
 /**
@@ -31,9 +33,13 @@ export class EngineClient {
     return new EngineClient(new DockerClient(connectionOptions(host)));
   }
 
-  async limits(): Promise<EngineLimits> {
+  async describe(): Promise<EngineDescription> {
     const info = await bounded('asking the engine', LOOK_DEADLINE_MS, () => this.docker.info());
-    return { memory: info.MemoryLimit === true, cpu: info.CpuCfsQuota === true, pids: info.PidsLimit === true };
+    return {
+      operatingSystem: String(info.OperatingSystem),
+      memoryBytes: Number(info.MemTotal),
+      limits: { memory: info.MemoryLimit === true, cpu: info.CpuCfsQuota === true, pids: info.PidsLimit === true },
+    };
   }
 
   /** Undefined when there is no such image. */
@@ -49,9 +55,9 @@ export class EngineClient {
     return container.id;
   }
 
-  /** The container's multiplexed output, from before its start to its end. */
-  async attach(id: string): Promise<Duplex> {
-    const options = { stream: true, stdout: true, stderr: true, logs: false };
+  /** The container's multiplexed output, from before its start to its end, and with `stdin` a way to its input. */
+  async attach(id: string, stdin: boolean): Promise<Duplex> {
+    const options = { stream: true, stdin, hijack: stdin, stdout: true, stderr: true, logs: false };
     // No abort signal: it would stay bound to the stream and cut it later.
     const stream = await bounded('attaching to a container', LOOK_DEADLINE_MS, () =>
       this.docker.getContainer(id).attach(options),

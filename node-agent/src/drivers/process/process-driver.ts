@@ -37,6 +37,7 @@ export interface ProcessDriverOptions {
 export class ProcessDriver implements SandboxDriver {
   readonly name = 'process';
   readonly isolation = ['none'] as const;
+  readonly memoryBytesMax = undefined;
   readonly #live = new Set<ProcessSandbox>();
 
   private constructor(
