@@ -275,6 +275,25 @@ describe.each(DRIVERS)('on the %s driver', (driver) => {
   });
 });
 
+test.each(['docker', 'docker in a VM'] as const)(
+  'on the %s driver, an exit after a run in which a child was killed for its memory is named as the exit',
+  async (driver) => {
+    const node = await HostUnderTest.open(driver);
+    try {
+      const spec = await node.deploy(
+        `import { spawnSync } from 'node:child_process';
+         const GREEDY = 'const all = []; for (;;) all.push(Buffer.alloc(8e6, 1));';
+         export const handler = (e) => e.exit ? process.exit(1) : spawnSync(process.execPath, ['-e', GREEDY]).signal;`,
+        { memoryMb: 192 },
+      );
+      expect((await node.call(spec)).text).toBe('"SIGKILL"');
+      expect((await node.call(spec, { event: { exit: true } })).error?.errorType).toBe('Runtime.ExitError');
+    } finally {
+      await node.close();
+    }
+  },
+);
+
 describe('a small node', () => {
   const SLEEP = `export const handler = async (e) => { await new Promise((r) => setTimeout(r, e.ms ?? 0)); return 'ok'; };`;
   let node: HostUnderTest;

@@ -21,6 +21,9 @@ export interface DockerSandboxOptions {
   readonly listener: ChannelListener | undefined;
 }
 
+/** What the kernel does to a process for its memory. */
+const KILLED = SIGNAL_STATUS + 9;
+
 /** One running container. */
 export class DockerSandbox implements SandboxInstance {
   readonly channel: Promise<Duplex>;
@@ -116,8 +119,9 @@ export class DockerSandbox implements SandboxInstance {
     let killedByKernel = false;
     try {
       status = await engine.wait(containerId);
-      // For a cgroup that could not be read, or not in time.
-      killedByKernel = status !== 0 && ((await engine.inspect(containerId))?.State.OOMKilled ?? false);
+      // For a cgroup that could not be read, or not in time. The engine remembers a kill of any process at any time, so
+      // alone it does not say that this end was one.
+      killedByKernel = status === KILLED && ((await engine.inspect(containerId))?.State.OOMKilled ?? false);
     } catch {
       // The engine is gone; the status stays unknown.
     }
