@@ -1,3 +1,4 @@
+import { defaultDockerHost } from '@lambda-fleet/common/docker-host';
 import { imageName, RUNTIME_IMAGES } from '@lambda-fleet/runtime-images/image-set';
 import { CliError } from '../cli-error.js';
 import { engineAnswers, engineHasImage } from './docker-engine.js';
@@ -22,7 +23,7 @@ export async function chooseDriver(
   const engine = await engineAnswers(dockerHost);
   const images = engine && (await anyImage(dockerHost));
   if (images) return { driver: 'docker', notice: undefined };
-  const where = dockerHost ?? '/var/run/docker.sock';
+  const where = dockerHost ?? defaultDockerHost();
   if (asked === 'docker') {
     throw engine
       ? new CliError(`The Docker engine at ${where} has no runtime images.`, { next: `Build them: ${BUILD_IMAGES}` })

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { defaultDockerHost } from '@lambda-fleet/common/docker-host';
 import { errorText } from '@lambda-fleet/common/errors';
 import type { Logger } from '@lambda-fleet/common/logger';
 import { type ChannelListener, listenForRuntime, SOCKET_NAME } from '../../channel/channel-listener.js';
@@ -17,7 +18,7 @@ export interface DockerDriverOptions {
   readonly nodeId: string;
   /** Identifies this agent's data directory; leftovers are found by it. */
   readonly owner: string;
-  /** `DOCKER_HOST`; undefined is the default socket. */
+  /** `DOCKER_HOST`; undefined is where an engine usually listens. */
   readonly dockerHost: string | undefined;
   readonly log: Logger;
   /** Images are named prefix + runtime + `:current`. Default `lambda-fleet/runtime-`. */
@@ -51,10 +52,10 @@ export class DockerDriver implements SandboxDriver {
 
   /** Rejects when no engine answers, or when it cannot hold a sandbox to its limits. */
   static async open(options: DockerDriverOptions): Promise<DockerDriver> {
-    const engine = await EngineClient.connect(options.dockerHost);
+    const { dockerHost = defaultDockerHost() } = options;
+    const engine = await EngineClient.connect(dockerHost);
     const description = await engine.describe().catch((err: unknown) => {
-      const where = options.dockerHost ?? 'the default socket';
-      throw new Error(`no Docker engine answers at ${where}: ${errorText(err)}`, { cause: err });
+      throw new Error(`no Docker engine answers at ${dockerHost}: ${errorText(err)}`, { cause: err });
     });
     const missing = Object.entries(description.limits).flatMap(([limit, works]) => (works ? [] : [limit]));
     if (missing.length > 0) {

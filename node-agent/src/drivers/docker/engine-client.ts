@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
 import { DeadlineExceeded } from '@lambda-fleet/common/deadline';
+import { parseDockerHost } from '@lambda-fleet/common/docker-host';
 import type Docker from 'dockerode';
 import type { ContainerCreateOptions, ContainerInspectInfo, ImageInspectInfo } from 'dockerode';
 
@@ -25,9 +26,9 @@ export class EngineClient {
   private constructor(private readonly docker: Docker) {}
 
   /**
-   * @param host `unix:///path` or `tcp://host:port`; undefined is the engine's default socket.
+   * @param host `unix:///path`, `npipe://path` or `tcp://host:port`.
    */
-  static async connect(host: string | undefined): Promise<EngineClient> {
+  static async connect(host: string): Promise<EngineClient> {
     // Imported here because it takes 100 ms and 20 MB that an agent without Docker does not need.
     const { default: DockerClient } = await import('dockerode');
     return new EngineClient(new DockerClient(connectionOptions(host)));
@@ -99,11 +100,12 @@ export class EngineClient {
   }
 }
 
-function connectionOptions(host: string | undefined): object {
-  if (host === undefined) return { socketPath: '/var/run/docker.sock' };
-  if (host.startsWith('unix://')) return { socketPath: host.slice('unix://'.length) };
-  const url = new URL(host);
-  return { protocol: 'http', host: url.hostname, port: url.port };
+function connectionOptions(host: string): object {
+  const address = parseDockerHost(host);
+  if (address === undefined) {
+    throw new Error(`DOCKER_HOST is ${host}, which has to begin with unix://, npipe:// or tcp://`);
+  }
+  return 'host' in address ? { protocol: 'http', ...address } : address;
 }
 
 /** Undefined where the engine says that there is no such thing. */
