@@ -63,7 +63,10 @@ export class DockerDriver implements SandboxDriver {
         `the Docker engine cannot limit ${missing.join(', ')} of containers; enable these cgroup controllers in the kernel`,
       );
     }
-    return new DockerDriver(engine, description, options);
+    const driver = new DockerDriver(engine, description, options);
+    const { operatingSystem, memoryBytes } = description;
+    options.log.info({ dockerHost, operatingSystem, memoryBytes, transport: driver.#transport }, 'engine_found');
+    return driver;
   }
 
   async runtimes() {
