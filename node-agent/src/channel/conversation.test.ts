@@ -162,6 +162,7 @@ describe('before HELLO', () => {
 describe('a runtime that has greeted', () => {
   test.each([
     ['greets twice', () => send(FrameType.HELLO, HELLO)],
+    ['answers a PING that was never sent', () => send(FrameType.PONG, {})],
     ['is ready before INIT', () => send(FrameType.READY, {})],
     ['sends a result', () => send(FrameType.RESPONSE, { id: 'a' })],
     ['logs before INIT', () => send(FrameType.LOG, { id: null, stream: 'stdout', level: '', ts: 1 })],

@@ -1,9 +1,11 @@
 import { PassThrough } from 'node:stream';
 import { expect, test } from 'vitest';
+import { ReadGate } from '../../channel/read-gate.js';
 import { AttachedChannel } from './attached-channel.js';
 
 test('it opens with the first byte, and what comes before somebody listens is kept', async () => {
-  const channel = new AttachedChannel(new PassThrough());
+  const attached = new PassThrough();
+  const channel = new AttachedChannel(attached, new ReadGate(attached));
   channel.receive(Buffer.from('hel'));
   channel.receive(Buffer.from('lo'));
   const opened = await channel.opened;
@@ -16,14 +18,14 @@ test('it opens with the first byte, and what comes before somebody listens is ke
 
 test('it rejects when the stream ends before the first byte', async () => {
   const attached = new PassThrough();
-  const channel = new AttachedChannel(attached);
+  const channel = new AttachedChannel(attached, new ReadGate(attached));
   attached.resume().end();
   await expect(channel.opened).rejects.toThrow(/ended before/);
 });
 
 test('a reader that does not keep up pauses the stream until it reads again', async () => {
   const attached = new PassThrough();
-  const channel = new AttachedChannel(attached);
+  const channel = new AttachedChannel(attached, new ReadGate(attached));
   attached.resume();
   const piece = Buffer.alloc(64 * 1024);
   channel.receive(piece);
@@ -34,7 +36,7 @@ test('a reader that does not keep up pauses the stream until it reads again', as
 
 test('what is written reaches the stream, head and body alike', () => {
   const attached = new PassThrough();
-  const channel = new AttachedChannel(attached);
+  const channel = new AttachedChannel(attached, new ReadGate(attached));
   channel.cork();
   channel.write('head');
   channel.write('body');
@@ -44,7 +46,7 @@ test('what is written reaches the stream, head and body alike', () => {
 
 test('it closes when the stream ends, with everything that came before', async () => {
   const attached = new PassThrough();
-  const channel = new AttachedChannel(attached);
+  const channel = new AttachedChannel(attached, new ReadGate(attached));
   let seen = '';
   channel.on('data', (bytes: Buffer) => {
     seen += bytes.toString();
@@ -57,7 +59,7 @@ test('it closes when the stream ends, with everything that came before', async (
 
 test('closing it closes the input, and leaves the rest of the stream to be read', async () => {
   const attached = new PassThrough({ allowHalfOpen: true });
-  const channel = new AttachedChannel(attached);
+  const channel = new AttachedChannel(attached, new ReadGate(attached));
   channel.receive(Buffer.alloc(64 * 1024));
   expect(attached.isPaused()).toBe(true);
   channel.destroy();

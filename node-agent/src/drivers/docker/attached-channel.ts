@@ -1,4 +1,5 @@
 import { Duplex } from 'node:stream';
+import type { ReadGate } from '../../channel/read-gate.js';
 
 type WriteCallback = (error?: Error | null) => void;
 
@@ -14,7 +15,11 @@ export class AttachedChannel extends Duplex {
   readonly opened: Promise<Duplex>;
   #open: () => void = () => {};
 
-  constructor(private readonly attached: Duplex) {
+  constructor(
+    private readonly attached: Duplex,
+    /** Through which the stream is paused: it has other readers. */
+    private readonly gate: ReadGate,
+  ) {
     super({ allowHalfOpen: false });
     this.opened = new Promise((resolve, reject) => {
       this.#open = () => resolve(this);
@@ -34,11 +39,11 @@ export class AttachedChannel extends Duplex {
   receive(bytes: Buffer): void {
     if (this.destroyed || bytes.length === 0) return;
     this.#open();
-    if (!this.push(bytes)) this.attached.pause();
+    if (!this.push(bytes)) this.gate.hold('channel');
   }
 
   override _read(): void {
-    this.attached.resume();
+    this.gate.release('channel');
   }
 
   override _write(chunk: Buffer, encoding: BufferEncoding, callback: WriteCallback): void {
@@ -61,7 +66,7 @@ export class AttachedChannel extends Duplex {
 
   override _destroy(error: Error | null, callback: WriteCallback): void {
     this.attached.end();
-    this.attached.resume();
+    this.gate.release('channel');
     callback(error);
   }
 }

@@ -1,7 +1,10 @@
 import type { Duplex } from 'node:stream';
 import type { ChannelListener } from '../../channel/channel-listener.js';
+import { ReadBudget } from '../../channel/read-budget.js';
+import { ReadGate } from '../../channel/read-gate.js';
 import { HeapAbort } from '../heap-abort.js';
-import { type OutputListener, OutputTap } from '../output-tap.js';
+import { type OutputListener, type OutputStream, OutputTap } from '../output-tap.js';
+import { RAW_OUTPUT_LIMITS } from '../raw-output-limits.js';
 import type { SandboxExit, SandboxInstance, SandboxUsage } from '../sandbox-driver.js';
 import { AttachedChannel } from './attached-channel.js';
 import { type Cgroup, locateCgroup, openCgroup } from './cgroup.js';
@@ -29,6 +32,7 @@ export class DockerSandbox implements SandboxInstance {
   readonly channel: Promise<Duplex>;
   readonly exited: Promise<SandboxExit>;
   readonly #output = new OutputTap();
+  readonly #rawReads: ReadBudget;
   readonly #heapAbort = new HeapAbort();
   #cgroup: Cgroup | undefined;
   /** Kills for memory before the present run. */
@@ -39,9 +43,15 @@ export class DockerSandbox implements SandboxInstance {
 
   constructor(private readonly options: DockerSandboxOptions) {
     const { listener, attached } = options;
-    let onStdout = (bytes: Buffer): void => this.#output.push('stdout', bytes);
+    const gate = new ReadGate(attached);
+    this.#rawReads = new ReadBudget({
+      ...RAW_OUTPUT_LIMITS,
+      pause: () => gate.hold('raw output'),
+      resume: () => gate.release('raw output'),
+    });
+    let onStdout = (bytes: Buffer): void => this.#raw('stdout', bytes);
     if (listener === undefined) {
-      const channel = new AttachedChannel(attached);
+      const channel = new AttachedChannel(attached, gate);
       onStdout = (bytes) => channel.receive(bytes);
       this.channel = channel.opened;
     } else {
@@ -49,7 +59,7 @@ export class DockerSandbox implements SandboxInstance {
     }
     const onStderr = (bytes: Buffer): void => {
       this.#heapAbort.push(bytes);
-      this.#output.push('stderr', bytes);
+      this.#raw('stderr', bytes);
     };
     const demux = new OutputDemux((stream, bytes) => (stream === 'stdout' ? onStdout(bytes) : onStderr(bytes)));
     attached.on('data', (chunk: Buffer) => demux.push(chunk));
@@ -94,9 +104,15 @@ export class DockerSandbox implements SandboxInstance {
     return this.#removing;
   }
 
+  #raw(stream: OutputStream, bytes: Buffer): void {
+    this.#rawReads.spend(bytes.length);
+    this.#output.push(stream, bytes);
+  }
+
   async #remove(): Promise<void> {
     const { engine, containerId, listener } = this.options;
     listener?.close();
+    this.#rawReads.lift();
     await engine.remove(containerId);
     this.#removed = true;
     this.#cgroup?.close();

@@ -2,6 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 import type { Duplex } from 'node:stream';
 import { withDeadline } from '@lambda-fleet/common/deadline';
 import type { ChannelListener } from '../../channel/channel-listener.js';
+import { ReadBudget } from '../../channel/read-budget.js';
 import {
   findMarkedProcesses,
   peakMemoryBytes,
@@ -10,7 +11,8 @@ import {
   resetPeakMemory,
 } from '../../host/process-table.js';
 import { HeapAbort } from '../heap-abort.js';
-import { type OutputListener, OutputTap } from '../output-tap.js';
+import { type OutputListener, type OutputStream, OutputTap } from '../output-tap.js';
+import { RAW_OUTPUT_LIMITS } from '../raw-output-limits.js';
 import type { SandboxExit, SandboxInstance, SandboxUsage } from '../sandbox-driver.js';
 import { killProcess } from './kill-process.js';
 
@@ -33,6 +35,7 @@ export class ProcessSandbox implements SandboxInstance {
   readonly channel: Promise<Duplex>;
   readonly exited: Promise<SandboxExit>;
   readonly #output = new OutputTap();
+  readonly #rawReads: ReadBudget;
   readonly #heapAbort = new HeapAbort();
   #running = true;
   #killedForMemory = false;
@@ -41,10 +44,21 @@ export class ProcessSandbox implements SandboxInstance {
   constructor(private readonly options: ProcessSandboxOptions) {
     this.channel = options.listener.connected;
     const { stdout, stderr } = options.child;
-    stdout?.on('data', (bytes: Buffer) => this.#output.push('stdout', bytes));
+    this.#rawReads = new ReadBudget({
+      ...RAW_OUTPUT_LIMITS,
+      pause: () => {
+        stdout?.pause();
+        stderr?.pause();
+      },
+      resume: () => {
+        stdout?.resume();
+        stderr?.resume();
+      },
+    });
+    stdout?.on('data', (bytes: Buffer) => this.#raw('stdout', bytes));
     stderr?.on('data', (bytes: Buffer) => {
       this.#heapAbort.push(bytes);
-      this.#output.push('stderr', bytes);
+      this.#raw('stderr', bytes);
     });
     this.exited = this.#watch();
   }
@@ -67,6 +81,11 @@ export class ProcessSandbox implements SandboxInstance {
     this.checkMemory();
   }
 
+  #raw(stream: OutputStream, bytes: Buffer): void {
+    this.#rawReads.spend(bytes.length);
+    this.#output.push(stream, bytes);
+  }
+
   /** Kills the sandbox when it uses more than it may. */
   checkMemory(): void {
     const bytes = this.#running ? privateMemoryBytes(this.options.pid) : undefined;
@@ -86,6 +105,7 @@ export class ProcessSandbox implements SandboxInstance {
 
   async #stop(): Promise<void> {
     this.options.listener.close();
+    this.#rawReads.lift();
     this.#killGroup();
     await withDeadline('ending a sandbox process', STOP_DEADLINE_MS, this.exited);
     // Those that left the group with setsid.
@@ -109,6 +129,7 @@ export class ProcessSandbox implements SandboxInstance {
           resolve({ code, signal });
         }),
     );
+    this.#rawReads.lift();
     await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, OUTPUT_GRACE_MS))]);
     child.stdout?.destroy();
     child.stderr?.destroy();
