@@ -25,6 +25,13 @@ export function durationMs(text: string): number {
   return Math.round(Number(match[1]) * (UNIT_MS[match[2] ?? 's'] ?? 1_000));
 }
 
+/** A duration that something may take: not nothing. */
+export function budgetMs(text: string): number {
+  const ms = durationMs(text);
+  if (ms === 0) throw new InvalidArgumentError('It must be more than nothing, such as 500ms or 30s.');
+  return ms;
+}
+
 /** A duration before now, or a time. Returns ISO 8601 in UTC. */
 export function pastTime(text: string): string {
   const isDuration = /^\d+(?:\.\d+)?(?:ms|s|m|h|d)$/.test(text);

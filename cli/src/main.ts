@@ -1,5 +1,13 @@
 import { Command, CommanderError, Option } from 'commander';
-import { durationMs, environmentEntry, functionName, OUTPUT_FORMATS, pastTime, wholeNumber } from './arguments.js';
+import {
+  budgetMs,
+  durationMs,
+  environmentEntry,
+  functionName,
+  OUTPUT_FORMATS,
+  pastTime,
+  wholeNumber,
+} from './arguments.js';
 import { CliError } from './cli-error.js';
 import { readConfig } from './config.js';
 import { EXIT } from './exit-codes.js';
@@ -45,7 +53,11 @@ function buildProgram(session: Session): Command {
     .option('--api-key <key>', 'the API key (LAMBDA_API_KEY)')
     .configureHelp({ showGlobalOptions: true })
     .configureOutput({
-      writeOut: (text) => void session.output.data(text),
+      writeOut: (text) => {
+        session.output.data(text).catch((err: unknown) => {
+          process.exitCode = report(err, session.output);
+        });
+      },
       writeErr: (text) => session.output.note(text.trimEnd()),
     })
     .showHelpAfterError('(lambda --help lists the commands)')
@@ -79,7 +91,7 @@ function addFunctionCommands(program: Command, session: Session): void {
     .description('run a function and print what it returns')
     .argument('<name>', "the function's name", functionName)
     .option('-d, --data <json|@file|->', 'the event; @file reads a file, - reads standard input')
-    .option('--deadline <duration>', 'how long to wait for the answer', durationMs)
+    .option('--deadline <duration>', 'how long to wait for the answer', budgetMs)
     .option('-v, --verbose', 'print the receipt on standard error')
     .action(async (name, _options, command: Command) => {
       const { invoke } = await import('./commands/invoke.js');

@@ -1,4 +1,5 @@
 import picocolors from 'picocolors';
+import { CliError } from './cli-error.js';
 
 type Colors = ReturnType<typeof picocolors.createColors>;
 
@@ -28,10 +29,18 @@ export class Output {
     return this.stdout.isTTY === true;
   }
 
-  /** Writes data as it is; resolves when the stream has taken it. */
+  /**
+   * Writes data as it is; resolves when the stream has taken it, or its reader went away.
+   *
+   * @throws CliError when it cannot be written: a script must not take half a result for a whole one
+   */
   data(chunk: string | Uint8Array): Promise<void> {
-    return new Promise((resolve) => {
-      this.stdout.write(chunk, () => resolve());
+    return new Promise((resolve, reject) => {
+      this.stdout.write(chunk, (err) => {
+        const { code } = (err ?? {}) as NodeJS.ErrnoException;
+        if (err === null || err === undefined || code === 'EPIPE') resolve();
+        else reject(new CliError(`The output could not be written (${code ?? err.message}).`));
+      });
     });
   }
 

@@ -59,7 +59,7 @@ async function readEvent(session: Session, data: string | undefined): Promise<Ui
   const event = await readData(session, data ?? '{}');
   if (event.byteLength > PAYLOAD_BYTES_MAX) {
     throw usageError(
-      `The event has ${bytesText(event.byteLength)}; at most ${bytesText(PAYLOAD_BYTES_MAX)} are allowed.`,
+      `The event has ${event.byteLength} bytes; at most ${PAYLOAD_BYTES_MAX} (${bytesText(PAYLOAD_BYTES_MAX)}) are allowed.`,
     );
   }
   if (event.byteLength > 0) {

@@ -3,6 +3,10 @@ import { readdir, readFile, readlink } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { type CliError, usageError } from '../cli-error.js';
+
+/** Codes that no other port would help against. */
+const HOST_PROBLEMS: readonly (string | undefined)[] = ['EADDRNOTAVAIL', 'ENOTFOUND', 'EAI_AGAIN'];
 
 export interface PortNeed {
   readonly port: number;
@@ -43,11 +47,23 @@ export async function takenPorts(needs: readonly PortNeed[], graceMs: number): P
   }
 }
 
+/** @throws CliError when one of them cannot be had because of its host */
+export function checkHosts(taken: readonly TakenPort[]): void {
+  for (const { need, problem } of taken) if (HOST_PROBLEMS.includes(problem)) throw unusableHost(need.host, problem);
+}
+
+function unusableHost(host: string, problem: string | undefined): CliError {
+  return usageError(
+    `${host} is no address of this machine that can be listened on (${problem}).`,
+    'Choose one with --host: 127.0.0.1 for this machine only, 0.0.0.0 for its whole network.',
+  );
+}
+
 /** A port that nobody listens on now. */
 export async function freePort(host: string): Promise<number> {
   const server = createServer();
   await new Promise<void>((ready, reject) => {
-    server.once('error', reject);
+    server.once('error', (err: NodeJS.ErrnoException) => reject(unusableHost(host, err.code)));
     server.listen({ port: 0, host }, ready);
   });
   const address = server.address();

@@ -10,7 +10,7 @@ import { endpointOf } from './endpoint.js';
 import { Fleet } from './fleet.js';
 import type { FleetScripts, UpOptions } from './fleet-options.js';
 import { type Lock, LockHeld, takeLock } from './lock.js';
-import { freePort, takenPorts } from './ports.js';
+import { checkHosts, freePort, takenPorts } from './ports.js';
 import { socketDir } from './socket-dir.js';
 import { type FleetStart, startFleet } from './start-fleet.js';
 import { StopSignals } from './stop-signals.js';
@@ -118,6 +118,7 @@ async function checkPorts({ host, httpPort, grpcPort }: UpOptions, graceMs: numb
     graceMs,
   );
   if (taken.length === 0) return;
+  checkHosts(taken);
   const problems = taken.map(({ need, who, problem }) =>
     problem === undefined
       ? `Port ${need.port} is taken${who === undefined ? '' : ` by ${printable(who)}`}.`

@@ -173,6 +173,11 @@ describe('the functions API', () => {
     ['a file that ends too early', 'Content-Disposition: form-data; name="archive"; filename="a.zip"\r\n\r\nPK'],
     ['a header that ends too early', 'Content-Disposition: form-data; name="arch'],
     ['nothing', ''],
+    ['a part of another name', 'Content-Disposition: form-data; name="extra"\r\n\r\n1\r\n--x--'],
+    [
+      'more parts than two',
+      `${'Content-Disposition: form-data; name="definition"\r\n\r\n{}\r\n--x\r\n'.repeat(6)}--x--`,
+    ],
   ])('a form with %s is malformed, and nothing else happens', async (_what, part) => {
     const response = await fetch(`${plane.url}/api/functions/upload`, {
       method: 'PUT',

@@ -69,11 +69,14 @@ function readMultipart(c: ApiContext, budget: BodyBudget): Promise<Upload> {
       if (!req.complete) fail(new ClientGone());
     };
     req.once('close', onGone);
+    busboy.on('partsLimit', () => fail(unknownParts()));
     busboy.on('field', (name, value, _nameTruncated, valueTruncated) => {
+      if (name !== 'definition') fail(unknownParts());
       if (valueTruncated) fail(new FleetError('payload_too_large', `The part ${name} is too large.`));
       parts.set(name, Buffer.from(value));
     });
     busboy.on('file', (name, stream) => {
+      if (name !== 'definition' && name !== 'archive') fail(unknownParts());
       const chunks: Buffer[] = [];
       stream.on('data', (chunk: Buffer) => {
         if (settled) return;
@@ -111,6 +114,13 @@ function readMultipart(c: ApiContext, budget: BodyBudget): Promise<Upload> {
     });
     req.pipe(busboy);
   });
+}
+
+function unknownParts(): FleetError {
+  return new FleetError(
+    'invalid_request',
+    'The form may have the parts "definition" and "archive", each once, and no other.',
+  );
 }
 
 function malformed(cause: unknown): FleetError {
