@@ -27,8 +27,9 @@ describe('API keys', () => {
     const key = await keys.create('default', 'test');
     expect(await keys.verify(key)).toMatchObject({ projectId: 'default' });
     expect(keys.verify(key)).not.toBeInstanceOf(Promise);
-    expect(authenticate(keys, { authorization: `Bearer ${key}` })).toMatchObject({ header: 'authorization' });
-    expect(authenticate(keys, { 'x-api-key': key })).toMatchObject({ header: 'x-api-key' });
+    for (const headers of [{ authorization: `Bearer ${key}` }, { 'x-api-key': key }]) {
+      expect(authenticate(keys, headers)).toMatchObject({ projectId: 'default' });
+    }
     expect(await keys.verify(generateApiKey().key)).toBeUndefined();
     const [, prefix] = key.split('_');
     const samePrefix = generateApiKey().key.replace(/^lf_[0-9a-f]+/, `lf_${prefix}`);

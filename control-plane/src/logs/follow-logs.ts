@@ -33,9 +33,13 @@ const DRAIN_DEADLINE_MS = 30_000;
  * States: catching up (from the database, page by page) → live (from the feed)
  * → closed. A client that reads too slowly is told so and dropped; it can
  * resume with `last-event-id`.
+ *
+ * @throws FleetError `unavailable`, before anything was sent
  */
 export async function followLogs(res: ServerResponse, options: FollowOptions): Promise<void> {
   const { table, feed, projectId, functionId, signal } = options;
+  // Before the headers: whoever has them may rely on seeing every line from then on.
+  let lastId = options.after ?? (await table.lastId(projectId, functionId));
   res.writeHead(200, {
     'content-type': 'text/event-stream',
     'cache-control': 'no-store',
@@ -67,7 +71,6 @@ export async function followLogs(res: ServerResponse, options: FollowOptions): P
   const heartbeat = setInterval(() => void (res.writableNeedDrain || res.write(': still here\n\n')), HEARTBEAT_MS);
 
   try {
-    let lastId = options.after ?? (await table.lastId(projectId, functionId));
     const send = async (lines: readonly StoredLogLine[]): Promise<void> => {
       for (const line of lines) {
         if (line.id <= lastId || closed.signal.aborted) continue;
