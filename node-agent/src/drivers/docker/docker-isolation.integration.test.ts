@@ -130,6 +130,18 @@ describe('from inside, a sandbox', () => {
   });
 });
 
+test('a sandbox that somebody else removes gives its place back, and the next call gets a new one', async () => {
+  const quitter = await node.deploy('export const handler = async () => 1;', { memoryMb: 128 });
+  const { receipt } = await node.call(quitter, { event: {} });
+  const free = node.host.runner.capacity().slotsFree;
+  const filters = { label: [`lambda.sandbox=${receipt?.sandboxId}`] };
+  for (const { Id } of await docker.listContainers({ filters })) await docker.getContainer(Id).remove({ force: true });
+  const gone = () => node.host.runner.capacity().versions.every(({ versionId }) => versionId !== quitter.versionId);
+  await expect.poll(gone, { timeout: 5_000 }).toBe(true);
+  expect(node.host.runner.capacity().slotsFree).toBe(free);
+  expect((await node.call(quitter, { event: {} })).text).toBe('1');
+});
+
 test('filling /tmp ends only that sandbox or that write, never the host’s disk', async () => {
   const filling = await node.call(await node.deploy(PROBE, { memoryMb: 128 }), { event: { probe: 'fill' } });
   expect(filling.error?.errorType ?? filling.text).toMatch(/ENOSPC|Runtime.OutOfMemory/);

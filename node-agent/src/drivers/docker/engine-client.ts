@@ -86,9 +86,16 @@ export class EngineClient {
 
   /** Kills and removes a container. Succeeds when it is gone already. */
   async remove(id: string): Promise<void> {
-    await bounded('removing a container', REMOVE_DEADLINE_MS, (abortSignal) =>
-      absent(this.docker.getContainer(id).remove({ force: true, v: true, abortSignal })),
-    );
+    await bounded('removing a container', REMOVE_DEADLINE_MS, async (abortSignal) => {
+      const container = this.docker.getContainer(id);
+      try {
+        await absent(container.remove({ force: true, v: true, abortSignal }));
+      } catch (err) {
+        if (!hasStatus(err, 409)) throw err;
+        // Somebody else is removing it; it is not gone before they are done.
+        await absent(container.wait({ condition: 'removed', abortSignal }));
+      }
+    });
   }
 
   /** Ids of all containers with a label, running or not. */
@@ -113,9 +120,13 @@ async function absent<T>(work: Promise<T>): Promise<T | undefined> {
   try {
     return await work;
   } catch (err) {
-    if (err instanceof Error && 'statusCode' in err && err.statusCode === 404) return undefined;
+    if (hasStatus(err, 404)) return undefined;
     throw err;
   }
+}
+
+function hasStatus(err: unknown, status: number): boolean {
+  return err instanceof Error && 'statusCode' in err && err.statusCode === status;
 }
 
 async function bounded<T>(what: string, deadlineMs: number, call: (signal: AbortSignal) => Promise<T>): Promise<T> {
