@@ -4,13 +4,11 @@ import { run } from './command.mjs';
 
 const APT_DEADLINE_MS = 600_000;
 
-/**
- * Debian packages that a test run may need, each with its reason. A package belongs here from the first test that
- * needs it on.
- */
+/** Debian packages that a test run needs, each with its reason. */
 const DEBIAN_PACKAGES = {
   dockerd: { package: 'docker.io', reason: 'the engine that runs functions in containers' },
   runsc: { package: 'runsc', reason: 'gVisor, which the private engine offers beside runc' },
+  'redis-server': { package: 'redis-server', reason: 'what several control planes share; no test talks to it yet' },
   debootstrap: { package: 'debootstrap', reason: 'makes the base image where the engine reaches no registry' },
 };
 
@@ -27,7 +25,8 @@ export async function installDebianPackages(programs) {
   if (process.getuid?.() !== 0) throw new Error(whatToInstall(missing, 'this is not root'));
   if (findProgram('apt-get') === undefined) throw new Error(whatToInstall(missing, 'there is no apt-get'));
 
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+  // In runlevel 1 packages start no service: a test run must not leave a Redis or an engine running on the machine.
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
   for (const args of [['update'], ['install', '-y', '--no-install-recommends', ...packages]]) {
     process.stderr.write(`        apt-get ${args.join(' ')}\n`);
     const result = await run('apt-get', ['-q', '-o', 'DPkg::Lock::Timeout=120', ...args], {

@@ -30,9 +30,8 @@ export async function findOrStartEngine() {
       ].join('\n'),
     );
   }
-  await installDebianPackages(['dockerd', 'runsc', 'debootstrap']);
-  // Installing Docker starts its service on a machine that runs services.
-  return (await findRunningEngine()) ?? (await startPrivateEngine());
+  await installDebianPackages(['dockerd', 'runsc', 'redis-server', 'debootstrap']);
+  return await startPrivateEngine();
 }
 
 /** Whether this process has the right to start an engine, not whether one is installed. */
