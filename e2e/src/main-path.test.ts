@@ -1,6 +1,9 @@
+import { execFile } from 'node:child_process';
 import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { zipSync } from 'fflate';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Fleet, REPOSITORY } from './fleet/fleet.js';
 
@@ -138,6 +141,24 @@ describe.each(['docker', 'process'] as const)('the main path on the %s driver', 
     expect(JSON.parse(shown.stdout)).toMatchObject({ name: 'life', version: 2 });
     expect((await fleet.cli(['rm', 'life', '-y'])).code).toBe(0);
     expect((await fleet.cli(['invoke', 'life'])).code).toBe(3);
+  });
+
+  it.each(['zip', 'tar.gz'])('deploys an archive as %s', async (format) => {
+    const name = `from-${format.replace('.', '-')}`;
+    const code = `export const handler = async () => '${format}';`;
+    const archive = join(folder, `${name}.${format}`);
+    if (format === 'zip') {
+      await writeFile(archive, zipSync({ 'index.mjs': Buffer.from(code) }));
+    } else {
+      const dir = await mkdtemp(join(folder, 'tar-'));
+      await writeFile(join(dir, 'index.mjs'), code);
+      await promisify(execFile)('tar', ['-czf', archive, '-C', dir, '.']);
+    }
+    const deployed = await fleet.cli(['deploy', archive, '--name', name, '--runtime', 'nodejs']);
+    expect(deployed, deployed.stderr).toMatchObject({ code: 0 });
+    expect((await fleet.cli(['invoke', name])).stdout).toBe(`"${format}"`);
+    expect((await fleet.cli(['list', '-o', 'name'])).stdout).toContain(name);
+    expect((await fleet.cli(['delete', name, '-y'])).code).toBe(0);
   });
 
   it('carries a payload of six megabytes both ways', async () => {
