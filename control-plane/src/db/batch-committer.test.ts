@@ -59,6 +59,24 @@ describe('BatchCommitter', () => {
     expect(committed).toEqual([]);
   });
 
+  it('bounds a batch by size too, and takes an entry that is larger than any batch alone', async () => {
+    const committed: number[][] = [];
+    const writer = new BatchCommitter<number>({
+      what: 'numbers',
+      commit: async () => {},
+      onCommitted: (entries) => committed.push([...entries]),
+      onRefused: () => {},
+      lingerMs: 1,
+      batchMax: 100,
+      sizeOf: (entry) => entry,
+      batchSizeMax: 10,
+      log,
+    });
+    for (const n of [4, 5, 3, 50, 1]) writer.push(n);
+    await writer.close();
+    expect(committed).toEqual([[4, 5], [3], [50], [1]]);
+  });
+
   it('bounds a batch', async () => {
     const { writer, committed } = committer(() => {}, 2);
     for (const n of [1, 2, 3, 4, 5]) writer.push(n);

@@ -13,7 +13,11 @@ export interface BatchCommitterOptions<E> {
   readonly onRefused: (entry: E, error: unknown) => void;
   /** How long the first entry of a batch waits for company, milliseconds. */
   readonly lingerMs: number;
+  /** Entries of one batch at most. */
   readonly batchMax: number;
+  /** Size of an entry, in any unit; default 1. With `batchSizeMax` it bounds a batch whose entries differ much. */
+  readonly sizeOf?: (entry: E) => number;
+  readonly batchSizeMax?: number;
   readonly log: Logger;
 }
 
@@ -55,13 +59,27 @@ export class BatchCommitter<E> {
   async #run(): Promise<void> {
     try {
       while (this.#queue.length > 0) {
-        if (!this.#closing) await sleep(this.options.lingerMs);
-        const batch = this.#queue.splice(0, this.options.batchMax);
+        // A backlog has company enough: lingering would only bound how fast it shrinks.
+        const full = this.#queue.length >= this.options.batchMax;
+        if (!this.#closing && !full) await sleep(this.options.lingerMs);
+        const batch = this.#takeBatch();
         if (!(await this.#write(batch))) return;
       }
     } finally {
       this.#running = undefined;
     }
+  }
+
+  #takeBatch(): E[] {
+    const { batchMax, sizeOf = () => 1, batchSizeMax = Number.POSITIVE_INFINITY } = this.options;
+    let count = 0;
+    let size = 0;
+    for (const entry of this.#queue) {
+      size += sizeOf(entry);
+      if (count > 0 && (count === batchMax || size > batchSizeMax)) break;
+      count += 1;
+    }
+    return this.#queue.splice(0, count);
   }
 
   /** False when closing and the database is away. */

@@ -27,7 +27,14 @@ interface Entry {
   readonly source: LogSource;
   readonly sequence: number;
   readonly lines: readonly NewLogLine[];
+  readonly bytes: number;
 }
+
+/** Text of one statement, roughly: one is encoded as JSON and parsed by the server in one go. */
+const STATEMENT_BYTES_MAX = 2 * 1024 * 1024;
+
+/** Ids, times and names beside a line's text. */
+const LINE_OVERHEAD_BYTES = 300;
 
 /** An agent cuts lines at a quarter of this; one that does not is not believed. */
 const TEXT_LENGTH_MAX = 256 * 1024;
@@ -62,7 +69,10 @@ export class LogWriter {
         acknowledge([entry]);
       },
       lingerMs: 20,
-      batchMax: 20,
+      // An agent sends a batch with nearly every result, so most hold a line or two.
+      batchMax: 2_000,
+      sizeOf: (entry) => entry.bytes,
+      batchSizeMax: STATEMENT_BYTES_MAX,
       log: options.log,
     });
   }
@@ -70,16 +80,18 @@ export class LogWriter {
   /** Batches of one source are acknowledged in the order in which they were appended. */
   append(source: LogSource, batch: LogBatch): void {
     const lines: NewLogLine[] = [];
+    let bytes = 0;
     for (const line of batch.lines) {
       const parsed = parseLine(line);
       if (parsed === undefined) {
         this.options.log.warn({ node: source.nodeId }, 'log_line_malformed');
       } else if (!this.options.capture.offer(parsed)) {
         lines.push(parsed);
+        bytes += parsed.text.length + LINE_OVERHEAD_BYTES;
       }
     }
     // An empty batch queues too: acknowledging it at once would acknowledge those before it, which are not committed yet.
-    this.#committer.push({ source, sequence: batch.sequence, lines });
+    this.#committer.push({ source, sequence: batch.sequence, lines, bytes });
   }
 
   close(): Promise<void> {
