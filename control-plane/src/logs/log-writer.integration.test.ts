@@ -21,14 +21,18 @@ describe('LogWriter', () => {
     const published: StoredLogLine[] = [];
     const acknowledged: number[] = [];
     const capture = new LogCapture();
+    let statements = 0;
     const logs = new LogWriter({
-      insert: (lines) => insertLogLines(postgres.database, lines),
+      insert: (lines) => {
+        statements += 1;
+        return insertLogLines(postgres.database, lines);
+      },
       capture,
       onCommitted: (lines) => published.push(...lines),
       log,
     });
     const source = { nodeId: 'node-1', acknowledgeLogs: (sequence: number) => acknowledged.push(sequence) };
-    return { logs, source, published, acknowledged, capture };
+    return { logs, source, published, acknowledged, capture, statements: () => statements };
   }
 
   const executionId = uuidv7();
@@ -79,6 +83,14 @@ describe('LogWriter', () => {
     logs.append(source, batch(3, line(42, 'after')));
     await expect.poll(() => acknowledged.at(-1)).toBe(3);
     expect(published.map(({ text }) => text)).toEqual(['before', 'after']);
+  });
+
+  it('stores a burst of one-line batches in few statements, so that no backlog grows', async () => {
+    const { logs, source, published, acknowledged, statements } = writer();
+    for (let i = 1; i <= 3_000; i += 1) logs.append(source, batch(i, line(1_000 + i, 'x')));
+    await expect.poll(() => acknowledged.at(-1), { timeout: 10_000 }).toBe(3_000);
+    expect(published).toHaveLength(3_000);
+    expect(statements()).toBeLessThan(5);
   });
 
   it('takes the lines of test runs aside', async () => {
