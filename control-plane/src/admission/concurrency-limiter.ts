@@ -7,10 +7,6 @@ export class ConcurrencyLimiter {
 
   constructor(private readonly max: number) {}
 
-  get active(): number {
-    return this.#active;
-  }
-
   /** True when the caller now holds a permit, which it must {@link release} once. */
   tryAcquire(): boolean {
     if (this.#active >= this.max) return false;

@@ -41,10 +41,6 @@ export class BatchCommitter<E> {
 
   constructor(private readonly options: BatchCommitterOptions<E>) {}
 
-  get queued(): number {
-    return this.#queue.length;
-  }
-
   push(entry: E): void {
     this.#queue.push(entry);
     this.#running ??= this.#run();

@@ -52,11 +52,6 @@ export class Journal {
     });
   }
 
-  /** Records that are not committed yet. */
-  get queued(): number {
-    return this.#committer.queued;
-  }
-
   append(record: ExecutionRecord, keptBy: NodeSession | undefined): void {
     if (keptBy === undefined) {
       if (this.#unkept >= UNKEPT_MAX) {

@@ -1,6 +1,7 @@
 import type { ResponseEnd } from '@lambda-fleet/proto';
 import { Outcome } from '@lambda-fleet/proto';
 import { storableText } from '../db/storable-text.js';
+import { areUuids, isPlausibleTime } from '../nodes/agent-claims.js';
 import type { NodeSession } from '../nodes/node-session.js';
 import {
   type ExecutionRecord,
@@ -11,11 +12,6 @@ import {
 } from './execution-record.js';
 import type { OutcomeName } from './invocation.js';
 import type { Journal } from './journal.js';
-
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
-
-/** The year 2200: later times are lies, and the largest of them cannot even be formatted. */
-const LATEST_UNIX_MS = Date.UTC(2200, 0);
 
 export const OUTCOME_NAMES: Readonly<Record<number, OutcomeName>> = {
   [Outcome.SUCCESS]: 'success',
@@ -33,10 +29,7 @@ export const OUTCOME_NAMES: Readonly<Record<number, OutcomeName>> = {
 export function recordUnclaimedResult(journal: Journal, session: NodeSession, end: ResponseEnd): void {
   const outcome = OUTCOME_NAMES[end.outcome];
   const wellFormed =
-    UUID.test(end.invocationId) &&
-    UUID.test(end.functionId) &&
-    UUID.test(end.versionId) &&
-    end.startedAtUnixMs < LATEST_UNIX_MS;
+    areUuids([end.invocationId, end.functionId, end.versionId]) && isPlausibleTime(end.startedAtUnixMs);
   if (!wellFormed || outcome === undefined || leavesNoExecution(end.trigger)) {
     session.acknowledge([{ invocationId: end.invocationId, epoch: end.epoch }]);
     return;

@@ -2,6 +2,7 @@ import type { Logger } from '@lambda-fleet/common/logger';
 import { type LogBatch, type LogLine, LogStream } from '@lambda-fleet/proto';
 import { BatchCommitter } from '../db/batch-committer.js';
 import { storableText } from '../db/storable-text.js';
+import { areUuids, isPlausibleTime } from '../nodes/agent-claims.js';
 import type { LogCapture } from './log-capture.js';
 import type { StoredLogLine } from './log-line.js';
 
@@ -38,9 +39,6 @@ const LINE_OVERHEAD_BYTES = 300;
 
 /** An agent cuts lines at a quarter of this; one that does not is not believed. */
 const TEXT_LENGTH_MAX = 256 * 1024;
-
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
-const LATEST_UNIX_MS = Date.UTC(2200, 0);
 
 const STREAMS: Readonly<Record<number, NewLogLine['stream']>> = {
   [LogStream.STDOUT]: 'stdout',
@@ -108,7 +106,7 @@ function acknowledge(entries: readonly Entry[]): void {
 function parseLine(line: LogLine): NewLogLine | undefined {
   const stream = STREAMS[line.stream];
   const ids = [line.invocationId, line.functionId, line.versionId];
-  if (stream === undefined || !ids.every((id) => UUID.test(id)) || !(line.unixMs < LATEST_UNIX_MS)) return undefined;
+  if (stream === undefined || !areUuids(ids) || !isPlausibleTime(line.unixMs)) return undefined;
   return {
     projectId: storableText(line.projectId),
     functionId: line.functionId,

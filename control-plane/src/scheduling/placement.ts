@@ -30,11 +30,6 @@ export class Placement {
     this.#queue = new WaitQueue(options.queue, (reservation) => this.options.ledger.release(reservation));
   }
 
-  /** Invocations that wait for room. */
-  get waiting(): number {
-    return this.#queue.size;
-  }
-
   /**
    * `excluded` nodes refused this invocation a moment ago; once it has waited, they are asked again.
    * `waitMs` is what is left of its queue budget.
