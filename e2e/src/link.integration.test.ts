@@ -94,7 +94,15 @@ class ControlPlane {
   }
 }
 
-const CAPACITY: Capacity = { memoryBytesTotal: 1e9, memoryBytesFree: 1e9, slotsTotal: 4, slotsFree: 4, versions: [] };
+const CAPACITY: Capacity = {
+  memoryBytesTotal: 1e9,
+  memoryBytesFree: 1e9,
+  slotsTotal: 4,
+  slotsFree: 4,
+  versions: [],
+  blanks: [],
+  sandboxesLeaked: 0,
+};
 
 /** Answers every event with itself, unless told to hold. */
 class EchoRunner implements LinkRunner {
@@ -173,6 +181,8 @@ function agent(
       runtimes: [],
       isolation: [options.isolation ?? 'none'],
       architecture: 'x64',
+      networks: ['none'],
+      builds: false,
     },
     runner,
     onWelcomed: () => {},
@@ -200,6 +210,11 @@ const SPEC: VersionSpec = {
   artifactSha256: 'ab'.repeat(32),
   artifactBytes: 1,
   arn: 'arn:aws:lambda:local:000000000000:function:echo',
+  network: 'none',
+  egressHosts: [],
+  concurrency: 1,
+  keepRunning: false,
+  realm: '',
 };
 
 function invoke(session: NodeSession, payload: Buffer, deadlineMs = 20_000): Promise<DispatchAnswer> {

@@ -61,6 +61,8 @@ export async function wireAgent(
       runtimes: [...host.runtimes],
       isolation: [...host.driver.isolation],
       architecture: arch(),
+      networks: [...host.driver.networks],
+      builds: false,
     },
     runner,
     onWelcomed,

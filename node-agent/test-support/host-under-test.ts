@@ -33,6 +33,7 @@ export interface CallOptions {
   readonly event?: unknown;
   readonly kind?: InvokeKind;
   readonly singleUse?: boolean;
+  readonly isolation?: string;
   readonly id?: string;
 }
 
@@ -112,6 +113,11 @@ export class HostUnderTest {
       artifactSha256,
       artifactBytes: archive.length,
       arn: 'arn:aws:lambda:local:000000000000:function:under-test',
+      network: 'none',
+      egressHosts: [],
+      concurrency: 1,
+      keepRunning: false,
+      realm: '',
       ...spec,
     };
   }
@@ -139,6 +145,7 @@ export class HostUnderTest {
         payload,
         clientContext: '',
         singleUse: options.singleUse ?? false,
+        isolation: options.isolation ?? '',
       },
       spec,
       payload,

@@ -17,11 +17,13 @@ const ENTRY_FILES: readonly (readonly [file: string, family: RuntimeFamily, hand
   ['main.py', 'python', 'main.handler'],
   ['handler.py', 'python', 'handler.handler'],
   ['lambda_function.py', 'python', 'lambda_function.lambda_handler'],
+  ['bootstrap', 'provided', 'bootstrap'],
 ];
 
 const EXTENSIONS: Readonly<Record<RuntimeFamily, readonly string[]>> = {
   nodejs: ['.mjs', '.js', '.cjs'],
   python: ['.py'],
+  provided: [],
 };
 
 /**

@@ -17,6 +17,12 @@ export interface Definition {
   readonly environment?: Readonly<Record<string, string>>;
   readonly route?: string;
   readonly httpAuth?: 'key' | 'public';
+  readonly isolation?: 'auto' | 'gvisor' | 'runc';
+  readonly network?: 'none' | 'egress';
+  readonly egressHosts?: readonly string[];
+  readonly concurrency?: number;
+  readonly keepRunning?: boolean;
+  readonly provisionedConcurrency?: number;
 }
 
 interface Field {
@@ -60,6 +66,15 @@ const FIELDS: Readonly<Record<keyof Definition, Field>> = {
   },
   route: text('1 to 64 letters, digits, "-" or "_"', FUNCTION_NAME),
   httpAuth: oneOf(['key', 'public']),
+  isolation: oneOf(['auto', 'gvisor', 'runc']),
+  network: oneOf(['none', 'egress']),
+  egressHosts: {
+    mustBe: 'a list of host names, as in ["api.example.com"]',
+    accepts: (value) => Array.isArray(value) && value.every((host) => typeof host === 'string'),
+  },
+  concurrency: number('a whole number of invocations', 1, 1_000),
+  keepRunning: { mustBe: 'true or false', accepts: (value) => typeof value === 'boolean' },
+  provisionedConcurrency: number('a whole number of sandboxes', 0, 1_000),
 };
 
 /** Reads `lambda.json` (JSON with comments and trailing commas). Undefined when there is none. */

@@ -141,6 +141,16 @@ export const versions = pgTable(
     environment: jsonb('environment').$type<Record<string, string>>().notNull(),
     artifactSha256: text('artifact_sha256').notNull(),
     artifactBytes: bigint('artifact_bytes', { mode: 'number' }).notNull(),
+    isolation: text('isolation', { enum: ['auto', 'gvisor', 'runc'] })
+      .notNull()
+      .default('auto'),
+    network: text('network', { enum: ['none', 'egress'] })
+      .notNull()
+      .default('none'),
+    egressHosts: jsonb('egress_hosts').$type<string[]>().notNull().default([]),
+    concurrency: integer('concurrency').notNull().default(1),
+    keepRunning: boolean('keep_running').notNull().default(false),
+    provisionedConcurrency: integer('provisioned_concurrency').notNull().default(0),
     createdAt: at('created_at').notNull().default(now),
   },
   (t) => [
@@ -210,6 +220,9 @@ export interface ExecutionReceipt {
   readonly cpuMs?: number;
   readonly memoryPeakBytes?: number;
   readonly memoryMb?: number;
+  /** Processor time and memory are those of a sandbox that ran other invocations meanwhile. */
+  readonly shared?: true;
+  readonly isolation?: string;
   readonly fault?: 'function' | 'platform';
 }
 

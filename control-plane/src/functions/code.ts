@@ -30,7 +30,7 @@ export type CodeUpload = { readonly archive: Buffer } | InlineCode;
 
 /** The earliest time that a zip can hold: with one fixed time the same source makes the same bytes. */
 const ZIP_TIME = new Date(1980, 0, 1);
-const DEFAULT_FILENAMES = { nodejs: 'index.mjs', python: 'main.py' } as const;
+const DEFAULT_FILENAMES = { nodejs: 'index.mjs', python: 'main.py', provided: 'bootstrap' } as const;
 
 /**
  * The archive of an upload, checked: it can be extracted within the limits and

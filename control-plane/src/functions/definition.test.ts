@@ -16,6 +16,8 @@ describe('a definition', () => {
         cpus: 1,
       },
       ...{ timeoutMs: 30_000, initTimeoutMs: 10_000, keepAliveMs: 600_000, environment: {} },
+      ...{ isolation: 'auto', network: 'none', egressHosts: [], concurrency: 1, keepRunning: false },
+      provisionedConcurrency: 0,
     });
     expect(configOf('f', { runtime: 'python3.11' }).handler).toBe('main.handler');
   });
@@ -27,6 +29,12 @@ describe('a definition', () => {
   });
 
   it.each([
+    [{ isolation: 'vm' }, 'invalid_request', 'isolation must be "auto", "gvisor" or "runc".'],
+    [
+      { egressHosts: ['*.example.com'] },
+      'invalid_request',
+      'egressHosts.0 must be a host name in lower case, like "api.example.com".',
+    ],
     [{ memoryMb: 5 }, 'invalid_request', 'memoryMb must be a whole number of megabytes from 64 to 10240.'],
     [{ memoryMb: '512' }, 'invalid_request', 'memoryMb must be'],
     [{ cpus: 17 }, 'invalid_request', 'cpus must be at most 16'],

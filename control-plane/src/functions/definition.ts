@@ -15,6 +15,16 @@ export interface FunctionConfig {
   readonly initTimeoutMs: number;
   readonly keepAliveMs: number;
   readonly environment: Readonly<Record<string, string>>;
+  readonly isolation: 'auto' | 'gvisor' | 'runc';
+  readonly network: 'none' | 'egress';
+  /** With `egress`: the only hosts it reaches; empty is every public address. */
+  readonly egressHosts: readonly string[];
+  /** Invocations at once in one sandbox. */
+  readonly concurrency: number;
+  /** Idle sandboxes are not frozen. */
+  readonly keepRunning: boolean;
+  /** Sandboxes that are kept ready, used or not. */
+  readonly provisionedConcurrency: number;
 }
 
 const wholeNumber = (min: number, max: number, unit: string) => {
@@ -59,6 +69,14 @@ const environment = z
     }
   });
 
+/** Names, not patterns: what a function may reach should be readable. The port is any. */
+const EGRESS_HOST = /^(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*$/;
+const EGRESS_HOSTS_MAX = 50;
+
+const egressHosts = z
+  .array(z.string('must be text').regex(EGRESS_HOST, 'must be a host name in lower case, like "api.example.com"'))
+  .max(EGRESS_HOSTS_MAX, `must hold at most ${EGRESS_HOSTS_MAX} hosts`);
+
 /** What a request may say of a definition. Everything absent keeps its value or gets its default. */
 export const definitionFields = {
   runtime: z
@@ -84,6 +102,12 @@ export const definitionFields = {
   environment: environment.optional(),
   route: nameLike('resize').optional(),
   httpAuth: z.enum(['key', 'public'], 'must be "key" or "public"').optional(),
+  isolation: z.enum(['auto', 'gvisor', 'runc'], 'must be "auto", "gvisor" or "runc"').optional(),
+  network: z.enum(['none', 'egress'], 'must be "none" or "egress"').optional(),
+  egressHosts: egressHosts.optional(),
+  concurrency: wholeNumber(1, 1_000, 'invocations'),
+  keepRunning: z.boolean('must be true or false').optional(),
+  provisionedConcurrency: wholeNumber(0, 1_000, 'sandboxes'),
 };
 
 export const definitionChanges = z.strictObject(definitionFields, 'must be an object');
@@ -98,9 +122,15 @@ const DEFAULTS = {
   initTimeoutMs: 10_000,
   keepAliveMs: 600_000,
   environment: {},
+  isolation: 'auto',
+  network: 'none',
+  egressHosts: [],
+  concurrency: 1,
+  keepRunning: false,
+  provisionedConcurrency: 0,
 } as const;
 
-const DEFAULT_HANDLERS = { nodejs: 'index.handler', python: 'main.handler' } as const;
+const DEFAULT_HANDLERS = { nodejs: 'index.handler', python: 'main.handler', provided: 'bootstrap' } as const;
 
 /** The configuration of a new function, or that of `existing` with `changes` applied. */
 export function configOf(name: string, changes: DefinitionChanges, existing?: FunctionConfig): FunctionConfig {
@@ -121,5 +151,11 @@ export function configOf(name: string, changes: DefinitionChanges, existing?: Fu
     initTimeoutMs: changes.initTimeoutMs ?? base.initTimeoutMs,
     keepAliveMs: changes.keepAliveMs ?? base.keepAliveMs,
     environment: changes.environment ?? base.environment,
+    isolation: changes.isolation ?? base.isolation,
+    network: changes.network ?? base.network,
+    egressHosts: changes.egressHosts ?? base.egressHosts,
+    concurrency: changes.concurrency ?? base.concurrency,
+    keepRunning: changes.keepRunning ?? base.keepRunning,
+    provisionedConcurrency: changes.provisionedConcurrency ?? base.provisionedConcurrency,
   };
 }

@@ -25,6 +25,8 @@ export function resolvedVersionOf(record: FunctionRecord): ResolvedVersion {
     functionId: record.id,
     functionName: record.name,
     httpAuth: record.httpAuth,
+    isolation: record.isolation,
+    provisionedConcurrency: record.provisionedConcurrency,
     spec: {
       versionId: record.versionId,
       projectId: record.projectId,
@@ -42,6 +44,11 @@ export function resolvedVersionOf(record: FunctionRecord): ResolvedVersion {
       artifactSha256: record.artifactSha256,
       artifactBytes: record.artifactBytes,
       arn: functionArn(record.name),
+      network: record.network,
+      egressHosts: [...record.egressHosts],
+      concurrency: record.concurrency,
+      keepRunning: record.keepRunning,
+      realm: '',
     },
   };
 }

@@ -155,20 +155,24 @@ function columns(sql: Sql) {
   return sql`
     f.id, f.project_id, f.name, f.route, f.http_auth, f.created_at, f.updated_at,
     v.id as version_id, v.number as version, v.runtime, v.handler, v.memory_mb, v.cpus, v.timeout_ms,
-    v.init_timeout_ms, v.keep_alive_ms, v.environment, v.artifact_sha256, v.artifact_bytes`;
+    v.init_timeout_ms, v.keep_alive_ms, v.environment, v.artifact_sha256, v.artifact_bytes,
+    v.isolation, v.network, v.egress_hosts, v.concurrency, v.keep_running, v.provisioned_concurrency`;
 }
 
 function insertVersion(sql: Sql, draft: FunctionDraft) {
   return sql`
     insert into versions (
       id, project_id, function_id, number, runtime, handler, memory_mb, cpus, timeout_ms, init_timeout_ms,
-      keep_alive_ms, environment, artifact_sha256, artifact_bytes
+      keep_alive_ms, environment, artifact_sha256, artifact_bytes, isolation, network, egress_hosts, concurrency,
+      keep_running, provisioned_concurrency
     )
     select
       ${draft.versionId}::uuid, ${draft.projectId}, f.id, ${draft.version}::integer, ${draft.runtime}, ${draft.handler},
       ${draft.memoryMb}::integer, ${draft.cpus}::double precision, ${draft.timeoutMs}::integer,
       ${draft.initTimeoutMs}::integer, ${draft.keepAliveMs}::integer, ${sql.json({ ...draft.environment })}::jsonb,
-      ${draft.artifactSha256}, ${draft.artifactBytes}::bigint
+      ${draft.artifactSha256}, ${draft.artifactBytes}::bigint, ${draft.isolation}, ${draft.network},
+      ${sql.json([...draft.egressHosts])}::jsonb, ${draft.concurrency}::integer, ${draft.keepRunning}::boolean,
+      ${draft.provisionedConcurrency}::integer
     from f returning *`;
 }
 

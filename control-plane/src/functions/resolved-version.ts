@@ -6,6 +6,9 @@ export interface ResolvedVersion {
   readonly functionId: string;
   readonly functionName: string;
   readonly httpAuth: 'key' | 'public';
+  /** `auto` is decided at placement, by the operator's policy and by what the nodes have. */
+  readonly isolation: 'auto' | 'gvisor' | 'runc';
+  readonly provisionedConcurrency: number;
   /** What an agent needs to make a sandbox; the same object for the life of the cache entry. */
   readonly spec: VersionSpec;
 }

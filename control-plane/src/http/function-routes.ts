@@ -32,9 +32,10 @@ const replacement = z.strictObject(
 );
 const codeOnly = z.strictObject({ code: inlineCode }, 'must be an object');
 const { runtime, handler, memoryMb, cpus, timeoutMs, initTimeoutMs, environment } = definitionFields;
+const { isolation, network, egressHosts } = definitionFields;
 const testRun = z.strictObject(
   {
-    ...{ runtime, handler, memoryMb, cpus, timeoutMs, initTimeoutMs, environment },
+    ...{ runtime, handler, memoryMb, cpus, timeoutMs, initTimeoutMs, environment, isolation, network, egressHosts },
     code: inlineCode,
     event: z.unknown().optional(),
     http: z.boolean('must be true or false').optional(),
@@ -48,9 +49,11 @@ export function functionRoutes(options: FunctionRoutesOptions): readonly ApiRout
   const shown = (record: FunctionRecord, warnings?: readonly string[]) => {
     const { id, name, route, httpAuth, version, runtime, handler, memoryMb, cpus, timeoutMs, initTimeoutMs } = record;
     const { keepAliveMs, environment, artifactSha256, artifactBytes, createdAt, updatedAt } = record;
+    const { isolation, network, egressHosts, concurrency, keepRunning, provisionedConcurrency } = record;
     return {
       ...{ id, name, route, httpAuth, url: functionUrl(name), version, runtime, handler, memoryMb, cpus },
       ...{ timeoutMs, initTimeoutMs, keepAliveMs, environment, codeSha256: artifactSha256, codeBytes: artifactBytes },
+      ...{ isolation, network, egressHosts, concurrency, keepRunning, provisionedConcurrency },
       ...{ createdAt, updatedAt },
       ...(warnings === undefined || warnings.length === 0 ? {} : { warnings }),
     };

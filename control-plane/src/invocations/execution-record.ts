@@ -57,6 +57,8 @@ export function toExecutionReceipt(
     cpuMs: receipt.cpuUs === 0 ? undefined : receipt.cpuUs / 1000,
     memoryPeakBytes: receipt.memoryPeakBytes === 0 ? undefined : receipt.memoryPeakBytes,
     memoryMb,
+    shared: receipt.shared ? true : undefined,
+    isolation: receipt.isolation === '' ? undefined : receipt.isolation,
     fault: faultName(receipt.fault),
   };
 }

@@ -31,6 +31,8 @@ const VERSION: ResolvedVersion = {
   functionId: randomUUID(),
   functionName: 'greet',
   httpAuth: 'key',
+  isolation: 'auto',
+  provisionedConcurrency: 0,
   spec: {
     versionId: randomUUID(),
     projectId: 'default',
@@ -48,6 +50,11 @@ const VERSION: ResolvedVersion = {
     artifactSha256: 'ab'.repeat(32),
     artifactBytes: 1,
     arn: 'arn',
+    network: 'none',
+    egressHosts: [],
+    concurrency: 1,
+    keepRunning: false,
+    realm: '',
   },
 };
 
@@ -129,7 +136,17 @@ function hello(slots: number): Hello {
     runtimes: [{ name: 'nodejs', digest: 'd' }],
     isolation: ['runc'],
     architecture: 'x64',
-    capacity: { memoryBytesTotal: 1e9, memoryBytesFree: 1e9, slotsTotal: slots, slotsFree: slots, versions: [] },
+    networks: ['none'],
+    builds: false,
+    capacity: {
+      memoryBytesTotal: 1e9,
+      memoryBytesFree: 1e9,
+      slotsTotal: slots,
+      slotsFree: slots,
+      versions: [],
+      blanks: [],
+      sandboxesLeaked: 0,
+    },
   };
 }
 
@@ -178,6 +195,8 @@ function endOf(invoke: InvokeMessage, outcome: Outcome = Outcome.SUCCESS): Respo
       cpuUs: 900,
       memoryPeakBytes: 1_000,
       fault: 0,
+      shared: false,
+      isolation: 'runc',
     },
     replayed: false,
     kind: invoke.kind,

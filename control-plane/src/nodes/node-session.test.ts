@@ -31,6 +31,11 @@ const SPEC: VersionSpec = {
   artifactSha256: 'ab'.repeat(32),
   artifactBytes: 1,
   arn: 'arn',
+  network: 'none',
+  egressHosts: [],
+  concurrency: 1,
+  keepRunning: false,
+  realm: '',
 };
 
 function session() {
@@ -49,6 +54,8 @@ function session() {
       runtimes: [],
       isolation: ['runc'],
       architecture: 'x64',
+      networks: ['none'],
+      builds: false,
       capacity: undefined,
     },
     {

@@ -147,6 +147,7 @@ export class NodeSession {
         payload: streamed ? EMPTY : request.payload,
         clientContext: request.clientContext,
         singleUse: request.singleUse,
+        isolation: request.isolation ?? '',
       };
       this.send({ message: { $case: 'invoke', value: invoke } }, 256 + invoke.payload.length);
       if (streamed) this.payloads.send({ invocationId: request.id, epoch }, request.payload);
@@ -272,5 +273,13 @@ function toPayloadFrame({ invocationId, epoch }: InvocationRef, data: Buffer): C
 }
 
 function emptyCapacity(): Capacity {
-  return { memoryBytesTotal: 0, memoryBytesFree: 0, slotsTotal: 0, slotsFree: 0, versions: [] };
+  return {
+    memoryBytesTotal: 0,
+    memoryBytesFree: 0,
+    slotsTotal: 0,
+    slotsFree: 0,
+    versions: [],
+    blanks: [],
+    sandboxesLeaked: 0,
+  };
 }

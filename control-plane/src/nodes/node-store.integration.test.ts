@@ -12,6 +12,8 @@ const hello = (agentVersion: string): Hello => ({
   runtimes: [{ name: 'nodejs', digest: 'sha256:1' }],
   isolation: ['runc'],
   architecture: 'x64',
+  networks: ['none'],
+  builds: false,
   capacity: undefined,
 });
 
@@ -39,6 +41,8 @@ describe('NodeStore', () => {
       isolation: ['runc'],
       runtimes: [{ name: 'nodejs', digest: 'sha256:1' }],
       architecture: 'x64',
+      networks: ['none'],
+      builds: false,
     });
   });
 

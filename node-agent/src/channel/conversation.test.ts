@@ -21,6 +21,8 @@ const INIT: InitMessage = {
   environment: {},
   logGroup: 'g',
   logStream: 's',
+  concurrency: 1,
+  realm: '',
 };
 const invokeMessage = (id: string, http = false): InvokeMessage => ({
   id,

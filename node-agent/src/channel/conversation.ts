@@ -30,6 +30,10 @@ export interface InitMessage {
   readonly environment: Readonly<Record<string, string>>;
   readonly logGroup: string;
   readonly logStream: string;
+  /** Invocations at a time. */
+  readonly concurrency: number;
+  /** Empty, or `vm` for a job's source text. */
+  readonly realm: string;
 }
 
 export interface InvokeMessage {

@@ -63,12 +63,21 @@ describe.each(DRIVERS)('the %s driver', (name) => {
     counter += 1;
     const id = `contract${process.pid}-${counter}`;
     const taskDir = join(root, id, 'task');
+    const cacheDir = join(root, id, 'cache');
     const channelDir = await mkdtemp(join(tmpdir(), 'channel-'));
     await mkdir(taskDir, { recursive: true });
+    await mkdir(cacheDir);
     await chmod(channelDir, 0o711);
     const memoryMb = options.memoryMb ?? 128;
     const runtime = options.runtime ?? 'nodejs';
-    const instance = await driver.start({ id, runtime, memoryMb, cpus: 1, taskDir, channelDir, nonce: NONCE });
+    const instance = await driver.start({
+      ...specOf(driver, memoryMb),
+      id,
+      runtime,
+      taskDir,
+      cacheDir,
+      channelDir,
+    });
     stops.push(async () => {
       await instance.stop();
       await rm(channelDir, { recursive: true, force: true });
@@ -89,6 +98,8 @@ describe.each(DRIVERS)('the %s driver', (name) => {
       environment: {},
       logGroup: 'g',
       logStream: 's',
+      concurrency: 1,
+      realm: '',
     });
     const invoke = async (event: unknown = {}): Promise<string> => {
       const message = {
@@ -233,13 +244,24 @@ describe.each(DRIVERS)('the %s driver', (name) => {
   });
 
   test('leaves nothing behind when a sandbox cannot be started', async () => {
-    const spec = { runtime: 'nodejs', memoryMb: 128, cpus: 1, nonce: NONCE } as const;
+    const spec = { ...specOf(driver, 128), runtime: 'nodejs' } as const;
     const missing = join(root, 'missing');
     await expect(access(missing)).rejects.toThrow();
     const channelDir = await mkdtemp(join(tmpdir(), 'channel-'));
-    const started: Promise<SandboxInstance> = driver.start({ ...spec, id: 'broken', taskDir: missing, channelDir });
+    const started: Promise<SandboxInstance> = driver.start({
+      ...spec,
+      id: 'broken',
+      taskDir: missing,
+      cacheDir: missing,
+      channelDir,
+    });
     await expect(started).rejects.toThrow();
     expect(await driver.removeLeftovers()).toBe(0);
     await rm(channelDir, { recursive: true });
   });
 });
+
+function specOf(driver: SandboxDriver, memoryMb: number) {
+  const [isolation = 'none'] = driver.isolation;
+  return { isolation, network: 'none', limits: { memoryMb, cpus: 1 }, heapMemoryMb: memoryMb, nonce: NONCE } as const;
+}

@@ -1,6 +1,12 @@
 import type { Duplex } from 'node:stream';
 import type { RuntimeName } from '@lambda-fleet/common/runtime-names';
 
+/** What stands between a sandbox and its host: the kernel's namespaces, a kernel of its own, or nothing. */
+export type Isolation = 'runc' | 'gvisor' | 'none';
+
+/** `egress` reaches public addresses, and never the host, its networks or a cloud's metadata. */
+export type Network = 'none' | 'egress';
+
 /**
  * Makes and destroys sandboxes. Shipped implementations: `docker` (one container
  * each) and `process` (one child process each, no isolation, development only).
@@ -19,8 +25,14 @@ import type { RuntimeName } from '@lambda-fleet/common/runtime-names';
  */
 export interface SandboxDriver {
   readonly name: 'docker' | 'process';
-  /** Isolation kinds the sandboxes of this driver have, as reported in `Hello`. */
-  readonly isolation: readonly string[];
+  /** Isolation kinds that its sandboxes can have, as reported in `Hello`. */
+  readonly isolation: readonly Isolation[];
+  readonly networks: readonly Network[];
+  /**
+   * Whether the limits of a running sandbox can be changed, and whether it can be frozen. Where not, a sandbox starts with
+   * the limits of its function, and its blanks serve no others.
+   */
+  readonly adjustable: boolean;
   /** Memory that sandboxes can have together where they run on a machine of their own; else undefined. */
   readonly memoryBytesMax: number | undefined;
   /** Runtimes that can be started here. Digest identifies the image, or the interpreter's version. */
@@ -36,14 +48,24 @@ export interface SandboxSpec {
   /** Unique over the node's life; also the container's name suffix. */
   readonly id: string;
   readonly runtime: RuntimeName;
-  /** Hard limit; memory and swap together. */
-  readonly memoryMb: number;
-  readonly cpus: number;
+  readonly isolation: Isolation;
+  readonly network: Network;
+  readonly limits: SandboxLimits;
+  /** Memory of the functions that it will serve: what a runtime must know at boot and cannot change later. */
+  readonly heapMemoryMb: number;
   /** Host directory with the user's code; read-only inside. Filled after `start`, before INIT. */
   readonly taskDir: string;
+  /** Host directory with what the platform compiled of that code; read-only inside. Filled like `taskDir`. */
+  readonly cacheDir: string;
   /** Host directory for the channel's socket, where the driver uses one; read-only inside. */
   readonly channelDir: string;
   readonly nonce: string;
+}
+
+export interface SandboxLimits {
+  /** Hard limit; memory and swap together. */
+  readonly memoryMb: number;
+  readonly cpus: number;
 }
 
 export interface SandboxInstance {
@@ -62,6 +84,14 @@ export interface SandboxInstance {
   usage(): SandboxUsage | undefined;
   /** Starts a new measurement of peak memory and forgets earlier kills for memory: call it before each run. */
   resetPeak(): void;
+  /** Sets the limits of a running sandbox. Throws when they cannot be set; the sandbox is useless then. */
+  setLimits(limits: SandboxLimits): void;
+  /** With `egress`: the only hosts that it reaches from now on; empty is every public address. */
+  setEgressHosts(hosts: readonly string[]): Promise<void>;
+  /** Stops every process of the sandbox where it stands. Does nothing where that is not possible. */
+  freeze(): void;
+  /** Lets them go on. Does nothing when they are not frozen. */
+  thaw(): void;
   /**
    * To be called in the moment the channel closes. The kernel's evidence of why (the counter of kills for memory)
    * is gone as soon as the engine has cleaned up, which may be before `exited` resolves.
@@ -81,4 +111,6 @@ export interface SandboxExit {
   readonly signal: string | undefined;
   /** The kernel, the driver or the runtime's own heap limit ended it for using more memory than allowed. */
   readonly outOfMemory: boolean;
+  /** Highest use that was seen before the end, bytes; undefined where it cannot be measured. */
+  readonly memoryPeakBytes?: number | undefined;
 }

@@ -26,6 +26,8 @@ export function alreadyChecked({ invoke, spec, arrivedAt }: AgentInvocation, san
       cpuUs: 0,
       memoryPeakBytes: 0,
       fault: FaultOwner.UNSPECIFIED,
+      shared: false,
+      isolation: '',
     },
     replayed: false,
     functionName: spec.functionName,

@@ -193,5 +193,7 @@ function initMessage({ spec }: AgentInvocation, sandbox: Sandbox): InitMessage {
     environment: spec.environment,
     logGroup: `/aws/lambda/${spec.functionName}`,
     logStream: `${day}/[${spec.versionNumber}]${sandbox.id}`,
+    concurrency: Math.max(1, spec.concurrency),
+    realm: spec.realm,
   };
 }

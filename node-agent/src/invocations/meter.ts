@@ -38,6 +38,8 @@ export class Meter {
       cpuUs: Math.max(0, used),
       memoryPeakBytes: this.#after?.memoryPeakBytes ?? 0,
       fault,
+      shared: false,
+      isolation: '',
     };
   }
 }

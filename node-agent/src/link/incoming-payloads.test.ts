@@ -17,6 +17,7 @@ function invokeOf(invocationId: string, payloadBytes: number): Invoke {
     payload: Buffer.alloc(0),
     clientContext: '',
     singleUse: false,
+    isolation: '',
   };
 }
 

@@ -3,10 +3,11 @@ import { join } from 'node:path';
 
 export interface SandboxDirectories {
   readonly taskDir: string;
+  readonly cacheDir: string;
   readonly channelDir: string;
 }
 
-/** Makes and removes the two host directories of each sandbox. */
+/** Makes and removes the host directories of each sandbox. */
 export class SandboxPlaces {
   constructor(
     /** On the artifact cache's filesystem. */
@@ -25,10 +26,17 @@ export class SandboxPlaces {
   }
 
   async make(id: string): Promise<SandboxDirectories> {
-    const taskDir = join(this.taskRoot, id);
+    const place = join(this.taskRoot, id);
+    await makeDirectory(place, 0o711);
+    const taskDir = join(place, 'task');
+    const cacheDir = join(place, 'cache');
     const channelDir = join(this.socketRoot, id);
-    await Promise.all([makeDirectory(taskDir, 0o755), makeDirectory(channelDir, 0o711)]);
-    return { taskDir, channelDir };
+    await Promise.all([
+      makeDirectory(taskDir, 0o755),
+      makeDirectory(cacheDir, 0o755),
+      makeDirectory(channelDir, 0o711),
+    ]);
+    return { taskDir, cacheDir, channelDir };
   }
 
   async remove(id: string): Promise<void> {

@@ -17,7 +17,9 @@ import { SandboxPool } from './sandbox-pool.js';
  */
 class UnreliableDriver implements SandboxDriver {
   readonly name = 'process';
-  readonly isolation = ['none'];
+  readonly isolation = ['none'] as const;
+  readonly networks = ['none'] as const;
+  readonly adjustable = true;
   readonly memoryBytesMax = undefined;
   stopFailure: Error | undefined;
   startFailure: Error | undefined;
@@ -53,6 +55,10 @@ class UnreliableDriver implements SandboxDriver {
       onOutput: () => {},
       usage: () => undefined,
       resetPeak: () => {},
+      setLimits: () => {},
+      setEgressHosts: async () => {},
+      freeze: () => {},
+      thaw: () => {},
       channelClosed: () => {},
       stop: async () => {
         this.stops += 1;

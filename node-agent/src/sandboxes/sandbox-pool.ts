@@ -127,6 +127,8 @@ export class SandboxPool {
       slotsTotal: total.slots,
       slotsFree: Math.max(0, total.slots - promised.slots + this.#idle.size),
       versions: [...counts].map(([versionId, count]) => ({ versionId, ...count })),
+      blanks: [],
+      sandboxesLeaked: 0,
     };
   }
 

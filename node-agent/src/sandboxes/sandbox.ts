@@ -229,16 +229,19 @@ export class Sandbox {
 
   async #boot(): Promise<void> {
     const { driver, places, shape } = this.options;
-    const { taskDir, channelDir } = await places.make(this.id);
+    const { taskDir, cacheDir, channelDir } = await places.make(this.id);
     this.#taskDir = taskDir;
     const nonce = randomBytes(16).toString('hex');
     this.#stillCreating();
     this.#instance = await driver.start({
       id: this.id,
       runtime: shape.runtime,
-      memoryMb: shape.memoryMb,
-      cpus: shape.cpus,
+      isolation: 'runc',
+      network: 'none',
+      limits: { memoryMb: shape.memoryMb, cpus: shape.cpus },
+      heapMemoryMb: shape.memoryMb,
       taskDir,
+      cacheDir,
       channelDir,
       nonce,
     });

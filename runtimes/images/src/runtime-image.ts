@@ -14,7 +14,7 @@ import { programFiles } from './program-files.js';
 const CALL_DEADLINE_MS = 30_000;
 
 /** Directories that a sandbox mounts over. They must exist in the image, because its root is read-only. */
-const MOUNT_POINTS = ['var/task', 'run/lambda'];
+const MOUNT_POINTS = ['var/task', 'var/cache/lambda', 'run/lambda'];
 
 const UNPRIVILEGED = '65534:65534';
 const PREPARE_DEADLINE_MS = 120_000;

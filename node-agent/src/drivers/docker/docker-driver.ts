@@ -3,7 +3,8 @@ import { defaultDockerHost } from '@lambda-fleet/common/docker-host';
 import { errorText } from '@lambda-fleet/common/errors';
 import type { Logger } from '@lambda-fleet/common/logger';
 import { type ChannelListener, listenForRuntime, SOCKET_NAME } from '../../channel/channel-listener.js';
-import type { SandboxDriver, SandboxInstance, SandboxSpec } from '../sandbox-driver.js';
+import type { Isolation, Network, SandboxDriver, SandboxInstance, SandboxSpec } from '../sandbox-driver.js';
+import { locateCgroup, thaw } from './cgroup.js';
 import { containerName, containerSpec, OWNER_LABEL, SANDBOX_UID, TASK_ROOT_INSIDE } from './container-spec.js';
 import { DockerSandbox } from './docker-sandbox.js';
 import { EngineClient, type EngineDescription } from './engine-client.js';
@@ -29,10 +30,15 @@ export interface DockerDriverOptions {
   readonly sharesKernel?: boolean | undefined;
 }
 
-/** Sandboxes as containers of a Docker engine on this machine, isolated by runc. */
+/** The engine's name for gVisor, as its own installation writes it. */
+const GVISOR_RUNTIME = 'runsc';
+
+/** Sandboxes as containers of a Docker engine on this machine, isolated by runc or by gVisor. */
 export class DockerDriver implements SandboxDriver {
   readonly name = 'docker';
-  readonly isolation = ['runc'] as const;
+  readonly isolation: readonly Isolation[];
+  readonly networks: readonly Network[] = ['none'];
+  readonly adjustable: boolean;
   readonly memoryBytesMax: number | undefined;
   readonly #images: RuntimeImages;
   readonly #transport: 'socket' | 'attach';
@@ -45,6 +51,9 @@ export class DockerDriver implements SandboxDriver {
   ) {
     const { channelTransport = 'auto' } = options;
     this.#sharesKernel = options.sharesKernel ?? sharesKernel(description.operatingSystem, process.platform);
+    // Only root writes to cgroups.
+    this.adjustable = this.#sharesKernel && process.getuid?.() === 0;
+    this.isolation = description.runtimes.has(GVISOR_RUNTIME) ? ['runc', 'gvisor'] : ['runc'];
     this.#transport = channelTransport === 'auto' ? (this.#sharesKernel ? 'socket' : 'attach') : channelTransport;
     this.memoryBytesMax = this.#sharesKernel ? undefined : Math.floor(description.memoryBytes * MEMORY_SHARE);
     this.#images = new RuntimeImages(engine, options.imagePrefix ?? DEFAULT_IMAGE_PREFIX);
@@ -84,13 +93,22 @@ export class DockerDriver implements SandboxDriver {
     const listener = transport === 'socket' ? await listenOnSocket(spec.channelDir) : undefined;
     try {
       const id = await this.engine.create(
-        containerSpec({ sandbox: spec, transport, nodeId, owner, imageId: image.id, entry: image.entry }),
+        containerSpec({
+          sandbox: spec,
+          transport,
+          engineRuntime: spec.isolation === 'gvisor' ? GVISOR_RUNTIME : undefined,
+          nodeId,
+          owner,
+          imageId: image.id,
+          entry: image.entry,
+        }),
       );
       // Before the start, or the first output is lost.
       const attached = await this.engine.attach(id, transport === 'attach');
       const sandbox = new DockerSandbox({ engine: this.engine, containerId: id, attached, listener });
       await this.engine.start(id);
-      if (this.#sharesKernel) this.#measure(sandbox, spec.id);
+      // The runtime boots meanwhile.
+      if (this.#sharesKernel) await this.#measure(sandbox, spec.id);
       return sandbox;
     } catch (err) {
       listener?.close();
@@ -105,13 +123,25 @@ export class DockerDriver implements SandboxDriver {
 
   async removeLeftovers(): Promise<number> {
     const ids = await this.engine.listByLabel(`${OWNER_LABEL}=${this.options.owner}`);
-    await Promise.all(ids.map((id) => this.engine.remove(id)));
+    await Promise.all(ids.map((id) => this.#removeLeftover(id)));
     return ids.length;
   }
 
-  /** Not waited for: until it is done, usage is unknown. */
-  #measure(sandbox: DockerSandbox, id: string): void {
-    sandbox.measure().catch((err: unknown) => this.options.log.warn({ err, sandbox: id }, 'cgroup_unreadable'));
+  /** An earlier agent may have died while it was frozen, and removing a frozen container hangs. */
+  async #removeLeftover(id: string): Promise<void> {
+    const pid = (await this.engine.inspect(id))?.State.Pid ?? 0;
+    const place = pid > 0 && this.#sharesKernel ? await locateCgroup(pid, id) : undefined;
+    if (place !== undefined && this.adjustable) thaw(place);
+    await this.engine.remove(id);
+  }
+
+  async #measure(sandbox: DockerSandbox, id: string): Promise<void> {
+    try {
+      await sandbox.measure();
+    } catch (err) {
+      // Without it usage is unknown, and limits that have to change cannot.
+      this.options.log.warn({ err, sandbox: id }, 'cgroup_unreadable');
+    }
   }
 }
 

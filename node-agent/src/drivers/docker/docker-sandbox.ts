@@ -5,7 +5,7 @@ import { ReadGate } from '../../channel/read-gate.js';
 import { HeapAbort } from '../heap-abort.js';
 import { type OutputListener, type OutputStream, OutputTap } from '../output-tap.js';
 import { RAW_OUTPUT_LIMITS } from '../raw-output-limits.js';
-import type { SandboxExit, SandboxInstance, SandboxUsage } from '../sandbox-driver.js';
+import type { SandboxExit, SandboxInstance, SandboxLimits, SandboxUsage } from '../sandbox-driver.js';
 import { AttachedChannel } from './attached-channel.js';
 import { type Cgroup, locateCgroup, openCgroup } from './cgroup.js';
 import type { EngineClient } from './engine-client.js';
@@ -38,6 +38,9 @@ export class DockerSandbox implements SandboxInstance {
   /** Kills for memory before the present run. */
   #killsBefore = 0;
   #killedForMemory = false;
+  #frozen = false;
+  /** At the end of its channel: a moment later the cgroup is gone. */
+  #lastUsage: SandboxUsage | undefined;
   #removing: Promise<void> | undefined;
   #removed = false;
 
@@ -90,7 +93,28 @@ export class DockerSandbox implements SandboxInstance {
     this.#killsBefore = this.#cgroup?.memoryKills() ?? this.#killsBefore;
   }
 
+  setLimits(limits: SandboxLimits): void {
+    if (this.#cgroup === undefined) throw new Error('the cgroup of the sandbox is not known');
+    this.#cgroup.setLimits(limits);
+  }
+
+  async setEgressHosts(): Promise<void> {
+    throw new Error('this sandbox has no network');
+  }
+
+  freeze(): void {
+    this.#frozen = true;
+    this.#cgroup?.setFrozen(true);
+  }
+
+  thaw(): void {
+    if (!this.#frozen) return;
+    this.#frozen = false;
+    this.#cgroup?.setFrozen(false);
+  }
+
   channelClosed(): void {
+    this.#lastUsage = this.#cgroup?.usage() ?? this.#lastUsage;
     const kills = this.#cgroup?.memoryKills();
     if (kills !== undefined && kills > this.#killsBefore) this.#killedForMemory = true;
   }
@@ -113,6 +137,8 @@ export class DockerSandbox implements SandboxInstance {
     const { engine, containerId, listener } = this.options;
     listener?.close();
     this.#rawReads.lift();
+    // The engine would wait for processes that cannot die: half a minute under gVisor.
+    this.thaw();
     await engine.remove(containerId);
     this.#removed = true;
     this.#cgroup?.close();
@@ -143,6 +169,7 @@ export class DockerSandbox implements SandboxInstance {
     }
     const outOfMemory = this.#killedForMemory || killedByKernel || (status !== 0 && this.#heapAbort.seen);
     const signal = status === undefined ? undefined : SIGNALS[status - SIGNAL_STATUS];
-    return { code: signal === undefined ? status : undefined, signal, outOfMemory };
+    const memoryPeakBytes = this.#lastUsage?.memoryPeakBytes;
+    return { code: signal === undefined ? status : undefined, signal, outOfMemory, memoryPeakBytes };
   }
 }

@@ -14,8 +14,15 @@ export interface EngineDescription {
   /** Of the machine that containers run on, such as `Debian GNU/Linux 12 (bookworm)` or `Docker Desktop`. */
   readonly operatingSystem: string;
   readonly memoryBytes: number;
+  /** What it can isolate containers with, by its own names, with the arguments that it gives to each. */
+  readonly runtimes: ReadonlyMap<string, EngineRuntime>;
   /** What it can limit of a container. */
   readonly limits: { readonly memory: boolean; readonly cpu: boolean; readonly pids: boolean };
+}
+
+export interface EngineRuntime {
+  readonly path: string;
+  readonly args: readonly string[];
 }
 
 /**
@@ -39,6 +46,7 @@ export class EngineClient {
     return {
       operatingSystem: String(info.OperatingSystem),
       memoryBytes: Number(info.MemTotal),
+      runtimes: runtimesOf(info.Runtimes),
       limits: { memory: info.MemoryLimit === true, cpu: info.CpuCfsQuota === true, pids: info.PidsLimit === true },
     };
   }
@@ -105,6 +113,11 @@ export class EngineClient {
     );
     return containers.map((container) => container.Id);
   }
+}
+
+function runtimesOf(reported: unknown): ReadonlyMap<string, EngineRuntime> {
+  const entries = Object.entries((reported ?? {}) as Record<string, { path?: string; runtimeArgs?: string[] | null }>);
+  return new Map(entries.map(([name, { path, runtimeArgs }]) => [name, { path: path ?? '', args: runtimeArgs ?? [] }]));
 }
 
 function connectionOptions(host: string): object {

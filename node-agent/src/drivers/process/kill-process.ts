@@ -1,7 +1,7 @@
-/** Kills a process, or with a negative number its whole group. One that is gone already is fine. */
-export function killProcess(pid: number): void {
+/** Signals a process, or with a negative number its whole group. One that is gone already is fine. */
+export function killProcess(pid: number, signal: 'SIGKILL' | 'SIGSTOP' | 'SIGCONT' = 'SIGKILL'): void {
   try {
-    process.kill(pid, 'SIGKILL');
+    process.kill(pid, signal);
   } catch (err) {
     if (!(err instanceof Error && 'code' in err && err.code === 'ESRCH')) throw err;
   }

@@ -37,6 +37,9 @@ export interface ProcessDriverOptions {
 export class ProcessDriver implements SandboxDriver {
   readonly name = 'process';
   readonly isolation = ['none'] as const;
+  /** It has the host's network, whatever is asked for. */
+  readonly networks = ['none', 'egress'] as const;
+  readonly adjustable = true;
   readonly memoryBytesMax = undefined;
   readonly #live = new Set<ProcessSandbox>();
 
@@ -70,7 +73,7 @@ export class ProcessDriver implements SandboxDriver {
   async start(spec: SandboxSpec): Promise<SandboxInstance> {
     const program = this.programs.find(({ name }) => name === spec.runtime);
     if (program === undefined) throw new Error(`the runtime ${spec.runtime} is not installed on this machine`);
-    const { program: command, args } = program.command(spec.memoryMb);
+    const { program: command, args } = program.command(spec.heapMemoryMb);
     const uid = asRoot() ? UNPRIVILEGED_UID : undefined;
     const socketPath = join(spec.channelDir, SOCKET_NAME);
     const listener = await listenForRuntime({ path: socketPath, uid });
@@ -91,13 +94,14 @@ export class ProcessDriver implements SandboxDriver {
         LAMBDA_CHANNEL: socketPath,
         LAMBDA_NONCE: spec.nonce,
         LAMBDA_TASK_ROOT: spec.taskDir,
+        LAMBDA_CODE_CACHE: spec.cacheDir,
       },
     });
     const pid = await spawned(child).catch((err: unknown) => {
       listener.close();
       throw err;
     });
-    const sandbox = new ProcessSandbox({ child, listener, pid, memoryBytesMax: spec.memoryMb * MB, marker });
+    const sandbox = new ProcessSandbox({ child, listener, pid, memoryBytesMax: spec.limits.memoryMb * MB, marker });
     this.#live.add(sandbox);
     void sandbox.exited.then(() => this.#live.delete(sandbox));
     return sandbox;

@@ -13,11 +13,12 @@ import {
 import { HeapAbort } from '../heap-abort.js';
 import { type OutputListener, type OutputStream, OutputTap } from '../output-tap.js';
 import { RAW_OUTPUT_LIMITS } from '../raw-output-limits.js';
-import type { SandboxExit, SandboxInstance, SandboxUsage } from '../sandbox-driver.js';
+import type { SandboxExit, SandboxInstance, SandboxLimits, SandboxUsage } from '../sandbox-driver.js';
 import { killProcess } from './kill-process.js';
 
 /** A process that was killed is gone in a few milliseconds, unless the kernel itself is stuck. */
 const STOP_DEADLINE_MS = 5_000;
+const MB = 1024 * 1024;
 /** A grandchild may hold the output pipes open after the sandbox is gone. */
 const OUTPUT_GRACE_MS = 200;
 
@@ -40,9 +41,12 @@ export class ProcessSandbox implements SandboxInstance {
   #running = true;
   #killedForMemory = false;
   #stopping: Promise<void> | undefined;
+  #memoryBytesMax: number;
+  #frozen = false;
 
   constructor(private readonly options: ProcessSandboxOptions) {
     this.channel = options.listener.connected;
+    this.#memoryBytesMax = options.memoryBytesMax;
     const { stdout, stderr } = options.child;
     this.#rawReads = new ReadBudget({
       ...RAW_OUTPUT_LIMITS,
@@ -77,6 +81,26 @@ export class ProcessSandbox implements SandboxInstance {
     resetPeakMemory(this.options.pid);
   }
 
+  /** Processor time is not limited. */
+  setLimits({ memoryMb }: SandboxLimits): void {
+    this.#memoryBytesMax = memoryMb * MB;
+  }
+
+  /** Not enforced: the sandbox has the host's network. */
+  async setEgressHosts(): Promise<void> {}
+
+  freeze(): void {
+    if (!this.#running) return;
+    this.#frozen = true;
+    killProcess(-this.options.pid, 'SIGSTOP');
+  }
+
+  thaw(): void {
+    if (!this.#frozen) return;
+    this.#frozen = false;
+    if (this.#running) killProcess(-this.options.pid, 'SIGCONT');
+  }
+
   channelClosed(): void {
     this.checkMemory();
   }
@@ -89,7 +113,7 @@ export class ProcessSandbox implements SandboxInstance {
   /** Kills the sandbox when it uses more than it may. */
   checkMemory(): void {
     const bytes = this.#running ? privateMemoryBytes(this.options.pid) : undefined;
-    if (bytes === undefined || bytes <= this.options.memoryBytesMax) return;
+    if (bytes === undefined || bytes <= this.#memoryBytesMax) return;
     this.#killedForMemory = true;
     this.#killGroup();
   }

@@ -97,6 +97,8 @@ export const RefusalReason = {
   UNKNOWN_VERSION: 3,
   UNSUPPORTED_RUNTIME: 4,
   RESULTS_UNACKNOWLEDGED: 5,
+  /** UNSUPPORTED_SANDBOX - The node has no such isolation or network. */
+  UNSUPPORTED_SANDBOX: 6,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -109,6 +111,7 @@ export namespace RefusalReason {
   export type UNKNOWN_VERSION = typeof RefusalReason.UNKNOWN_VERSION;
   export type UNSUPPORTED_RUNTIME = typeof RefusalReason.UNSUPPORTED_RUNTIME;
   export type RESULTS_UNACKNOWLEDGED = typeof RefusalReason.RESULTS_UNACKNOWLEDGED;
+  export type UNSUPPORTED_SANDBOX = typeof RefusalReason.UNSUPPORTED_SANDBOX;
   export type UNRECOGNIZED = typeof RefusalReason.UNRECOGNIZED;
 }
 
@@ -132,6 +135,9 @@ export function refusalReasonFromJSON(object: any): RefusalReason {
     case 5:
     case "REFUSAL_REASON_RESULTS_UNACKNOWLEDGED":
       return RefusalReason.RESULTS_UNACKNOWLEDGED;
+    case 6:
+    case "REFUSAL_REASON_UNSUPPORTED_SANDBOX":
+      return RefusalReason.UNSUPPORTED_SANDBOX;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -153,6 +159,8 @@ export function refusalReasonToJSON(object: RefusalReason): string {
       return "REFUSAL_REASON_UNSUPPORTED_RUNTIME";
     case RefusalReason.RESULTS_UNACKNOWLEDGED:
       return "REFUSAL_REASON_RESULTS_UNACKNOWLEDGED";
+    case RefusalReason.UNSUPPORTED_SANDBOX:
+      return "REFUSAL_REASON_UNSUPPORTED_SANDBOX";
     case RefusalReason.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
@@ -406,6 +414,7 @@ export interface ControlMessage {
     | { $case: "resultAck"; value: ResultAck }
     | { $case: "logAck"; value: LogAck }
     | { $case: "forget"; value: Forget }
+    | { $case: "warm"; value: Warm }
     | undefined;
 }
 
@@ -422,10 +431,16 @@ export interface Hello {
   labels: { [key: string]: string };
   /** runtimes this node can start, with the digest of each image. */
   runtimes: RuntimeOffer[];
-  /** isolation kinds this node can give: "runc", "none". */
+  /** isolation kinds this node can give: "runc", "gvisor", "none". */
   isolation: string[];
   architecture: string;
-  capacity: Capacity | undefined;
+  capacity:
+    | Capacity
+    | undefined;
+  /** networks this node can give to a function: "none", "egress". */
+  networks: string[];
+  /** builds: whether this node builds container images for `lambda deploy`. */
+  builds: boolean;
 }
 
 export interface Hello_LabelsEntry {
@@ -451,6 +466,19 @@ export interface Capacity {
   slotsTotal: number;
   slotsFree: number;
   versions: VersionSandboxes[];
+  blanks: BlankSandboxes[];
+  /** sandboxes_leaked could not be removed, or belong to this agent's data directory and to none of its sandboxes. */
+  sandboxesLeaked: number;
+}
+
+/** BlankSandboxes counts the prewarmed sandboxes of one kind. */
+export interface BlankSandboxes {
+  runtime: string;
+  isolation: string;
+  network: string;
+  /** memory_mb is that of the functions it can serve; 0 = any. */
+  memoryMb: number;
+  count: number;
 }
 
 export interface VersionSandboxes {
@@ -487,6 +515,16 @@ export interface VersionSpec {
   artifactSha256: string;
   artifactBytes: number;
   arn: string;
+  /** network: "none" or "egress". */
+  network: string;
+  /** egress_hosts are the only hosts that an "egress" function reaches; empty = every public address. */
+  egressHosts: string[];
+  /** concurrency: invocations at once in one sandbox; 0 and 1 = one. */
+  concurrency: number;
+  /** keep_running: an idle sandbox is not frozen. */
+  keepRunning: boolean;
+  /** realm: "" loads a module and calls its handler; "vm" runs a job's source text, see runtimes/PROTOCOL.md. */
+  realm: string;
 }
 
 export interface VersionSpec_EnvironmentEntry {
@@ -511,6 +549,8 @@ export interface Invoke {
   clientContext: string;
   /** single_use destroys the sandbox after this invocation and never takes a used one. */
   singleUse: boolean;
+  /** isolation that the sandbox must have: "runc", "gvisor" or "none". Empty = whatever the node has. */
+  isolation: string;
 }
 
 export interface PayloadChunk {
@@ -537,6 +577,20 @@ export interface LogAck {
 /** Forget: sandboxes of these versions are to be stopped once idle (the function is gone or replaced). */
 export interface Forget {
   versionIds: string[];
+}
+
+/**
+ * Warm tells the agent how many sandboxes of these versions to keep ready, used or not. It replaces what was said
+ * before about a version; 0 ends it. A session begins with none.
+ */
+export interface Warm {
+  floors: WarmFloor[];
+}
+
+export interface WarmFloor {
+  spec: VersionSpec | undefined;
+  isolation: string;
+  sandboxes: number;
 }
 
 /** Refused attests that no byte of the payload entered a sandbox. */
@@ -589,6 +643,9 @@ export interface Receipt {
   cpuUs: number;
   memoryPeakBytes: number;
   fault: FaultOwner;
+  /** shared: cpu_us and memory_peak_bytes are those of a sandbox that ran other invocations meanwhile. */
+  shared: boolean;
+  isolation: string;
 }
 
 /**
@@ -1018,6 +1075,9 @@ export const ControlMessage: MessageFns<ControlMessage> = {
       case "forget":
         Forget.encode(message.message.value, writer.uint32(58).fork()).join();
         break;
+      case "warm":
+        Warm.encode(message.message.value, writer.uint32(66).fork()).join();
+        break;
     }
     return writer;
   },
@@ -1091,6 +1151,14 @@ export const ControlMessage: MessageFns<ControlMessage> = {
             message.message = { $case: "forget", value: Forget.decode(reader, reader.uint32()) };
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.message = { $case: "warm", value: Warm.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1125,6 +1193,8 @@ export const ControlMessage: MessageFns<ControlMessage> = {
         ? { $case: "logAck", value: LogAck.fromJSON(object.log_ack) }
         : isSet(object.forget)
         ? { $case: "forget", value: Forget.fromJSON(object.forget) }
+        : isSet(object.warm)
+        ? { $case: "warm", value: Warm.fromJSON(object.warm) }
         : undefined,
     };
   },
@@ -1145,6 +1215,8 @@ export const ControlMessage: MessageFns<ControlMessage> = {
       obj.logAck = LogAck.toJSON(message.message.value);
     } else if (message.message?.$case === "forget") {
       obj.forget = Forget.toJSON(message.message.value);
+    } else if (message.message?.$case === "warm") {
+      obj.warm = Warm.toJSON(message.message.value);
     }
     return obj;
   },
@@ -1197,6 +1269,12 @@ export const ControlMessage: MessageFns<ControlMessage> = {
         }
         break;
       }
+      case "warm": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "warm", value: Warm.fromPartial(object.message.value) };
+        }
+        break;
+      }
     }
     return message;
   },
@@ -1213,6 +1291,8 @@ function createBaseHello(): Hello {
     isolation: [],
     architecture: "",
     capacity: undefined,
+    networks: [],
+    builds: false,
   };
 }
 
@@ -1244,6 +1324,12 @@ export const Hello: MessageFns<Hello> = {
     }
     if (message.capacity !== undefined) {
       Capacity.encode(message.capacity, writer.uint32(74).fork()).join();
+    }
+    for (const v of message.networks) {
+      writer.uint32(82).string(v!);
+    }
+    if (message.builds !== false) {
+      writer.uint32(88).bool(message.builds);
     }
     return writer;
   },
@@ -1336,6 +1422,22 @@ export const Hello: MessageFns<Hello> = {
             message.capacity = Capacity.decode(reader, reader.uint32());
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.networks.push(reader.string());
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.builds = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1392,6 +1494,8 @@ export const Hello: MessageFns<Hello> = {
         : [],
       architecture: isSet(object.architecture) ? globalThis.String(object.architecture) : "",
       capacity: isSet(object.capacity) ? Capacity.fromJSON(object.capacity) : undefined,
+      networks: globalThis.Array.isArray(object?.networks) ? object.networks.map((e: any) => globalThis.String(e)) : [],
+      builds: isSet(object.builds) ? globalThis.Boolean(object.builds) : false,
     };
   },
 
@@ -1430,6 +1534,12 @@ export const Hello: MessageFns<Hello> = {
     if (message.capacity !== undefined) {
       obj.capacity = Capacity.toJSON(message.capacity);
     }
+    if (message.networks?.length) {
+      obj.networks = message.networks;
+    }
+    if (message.builds !== false) {
+      obj.builds = message.builds;
+    }
     return obj;
   },
 
@@ -1457,6 +1567,8 @@ export const Hello: MessageFns<Hello> = {
     message.capacity = (object.capacity !== undefined && object.capacity !== null)
       ? Capacity.fromPartial(object.capacity)
       : undefined;
+    message.networks = object.networks?.map((e) => e) || [];
+    message.builds = object.builds ?? false;
     return message;
   },
 };
@@ -1721,7 +1833,15 @@ export const InvocationRef: MessageFns<InvocationRef> = {
 };
 
 function createBaseCapacity(): Capacity {
-  return { memoryBytesTotal: 0, memoryBytesFree: 0, slotsTotal: 0, slotsFree: 0, versions: [] };
+  return {
+    memoryBytesTotal: 0,
+    memoryBytesFree: 0,
+    slotsTotal: 0,
+    slotsFree: 0,
+    versions: [],
+    blanks: [],
+    sandboxesLeaked: 0,
+  };
 }
 
 export const Capacity: MessageFns<Capacity> = {
@@ -1740,6 +1860,12 @@ export const Capacity: MessageFns<Capacity> = {
     }
     for (const v of message.versions) {
       VersionSandboxes.encode(v!, writer.uint32(42).fork()).join();
+    }
+    for (const v of message.blanks) {
+      BlankSandboxes.encode(v!, writer.uint32(50).fork()).join();
+    }
+    if (message.sandboxesLeaked !== 0) {
+      writer.uint32(56).uint32(message.sandboxesLeaked);
     }
     return writer;
   },
@@ -1797,6 +1923,22 @@ export const Capacity: MessageFns<Capacity> = {
             message.versions.push(VersionSandboxes.decode(reader, reader.uint32()));
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.blanks.push(BlankSandboxes.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.sandboxesLeaked = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1834,6 +1976,12 @@ export const Capacity: MessageFns<Capacity> = {
       versions: globalThis.Array.isArray(object?.versions)
         ? object.versions.map((e: any) => VersionSandboxes.fromJSON(e))
         : [],
+      blanks: globalThis.Array.isArray(object?.blanks) ? object.blanks.map((e: any) => BlankSandboxes.fromJSON(e)) : [],
+      sandboxesLeaked: isSet(object.sandboxesLeaked)
+        ? globalThis.Number(object.sandboxesLeaked)
+        : isSet(object.sandboxes_leaked)
+        ? globalThis.Number(object.sandboxes_leaked)
+        : 0,
     };
   },
 
@@ -1854,6 +2002,12 @@ export const Capacity: MessageFns<Capacity> = {
     if (message.versions?.length) {
       obj.versions = message.versions.map((e) => VersionSandboxes.toJSON(e));
     }
+    if (message.blanks?.length) {
+      obj.blanks = message.blanks.map((e) => BlankSandboxes.toJSON(e));
+    }
+    if (message.sandboxesLeaked !== 0) {
+      obj.sandboxesLeaked = Math.round(message.sandboxesLeaked);
+    }
     return obj;
   },
 
@@ -1867,6 +2021,145 @@ export const Capacity: MessageFns<Capacity> = {
     message.slotsTotal = object.slotsTotal ?? 0;
     message.slotsFree = object.slotsFree ?? 0;
     message.versions = object.versions?.map((e) => VersionSandboxes.fromPartial(e)) || [];
+    message.blanks = object.blanks?.map((e) => BlankSandboxes.fromPartial(e)) || [];
+    message.sandboxesLeaked = object.sandboxesLeaked ?? 0;
+    return message;
+  },
+};
+
+function createBaseBlankSandboxes(): BlankSandboxes {
+  return { runtime: "", isolation: "", network: "", memoryMb: 0, count: 0 };
+}
+
+export const BlankSandboxes: MessageFns<BlankSandboxes> = {
+  encode(message: BlankSandboxes, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.runtime !== "") {
+      writer.uint32(10).string(message.runtime);
+    }
+    if (message.isolation !== "") {
+      writer.uint32(18).string(message.isolation);
+    }
+    if (message.network !== "") {
+      writer.uint32(26).string(message.network);
+    }
+    if (message.memoryMb !== 0) {
+      writer.uint32(32).uint32(message.memoryMb);
+    }
+    if (message.count !== 0) {
+      writer.uint32(40).uint32(message.count);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BlankSandboxes {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBlankSandboxes();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.runtime = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.isolation = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.network = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.memoryMb = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.count = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): BlankSandboxes {
+    return {
+      runtime: isSet(object.runtime) ? globalThis.String(object.runtime) : "",
+      isolation: isSet(object.isolation) ? globalThis.String(object.isolation) : "",
+      network: isSet(object.network) ? globalThis.String(object.network) : "",
+      memoryMb: isSet(object.memoryMb)
+        ? globalThis.Number(object.memoryMb)
+        : isSet(object.memory_mb)
+        ? globalThis.Number(object.memory_mb)
+        : 0,
+      count: isSet(object.count) ? globalThis.Number(object.count) : 0,
+    };
+  },
+
+  toJSON(message: BlankSandboxes): unknown {
+    const obj: any = {};
+    if (message.runtime !== "") {
+      obj.runtime = message.runtime;
+    }
+    if (message.isolation !== "") {
+      obj.isolation = message.isolation;
+    }
+    if (message.network !== "") {
+      obj.network = message.network;
+    }
+    if (message.memoryMb !== 0) {
+      obj.memoryMb = Math.round(message.memoryMb);
+    }
+    if (message.count !== 0) {
+      obj.count = Math.round(message.count);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<BlankSandboxes>): BlankSandboxes {
+    return BlankSandboxes.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BlankSandboxes>): BlankSandboxes {
+    const message = createBaseBlankSandboxes();
+    message.runtime = object.runtime ?? "";
+    message.isolation = object.isolation ?? "";
+    message.network = object.network ?? "";
+    message.memoryMb = object.memoryMb ?? 0;
+    message.count = object.count ?? 0;
     return message;
   },
 };
@@ -2103,6 +2396,11 @@ function createBaseVersionSpec(): VersionSpec {
     artifactSha256: "",
     artifactBytes: 0,
     arn: "",
+    network: "",
+    egressHosts: [],
+    concurrency: 0,
+    keepRunning: false,
+    realm: "",
   };
 }
 
@@ -2155,6 +2453,21 @@ export const VersionSpec: MessageFns<VersionSpec> = {
     }
     if (message.arn !== "") {
       writer.uint32(130).string(message.arn);
+    }
+    if (message.network !== "") {
+      writer.uint32(138).string(message.network);
+    }
+    for (const v of message.egressHosts) {
+      writer.uint32(146).string(v!);
+    }
+    if (message.concurrency !== 0) {
+      writer.uint32(152).uint32(message.concurrency);
+    }
+    if (message.keepRunning !== false) {
+      writer.uint32(160).bool(message.keepRunning);
+    }
+    if (message.realm !== "") {
+      writer.uint32(170).string(message.realm);
     }
     return writer;
   },
@@ -2303,6 +2616,46 @@ export const VersionSpec: MessageFns<VersionSpec> = {
             message.arn = reader.string();
             continue;
           }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.network = reader.string();
+            continue;
+          }
+          case 18: {
+            if (tag !== 146) {
+              break;
+            }
+
+            message.egressHosts.push(reader.string());
+            continue;
+          }
+          case 19: {
+            if (tag !== 152) {
+              break;
+            }
+
+            message.concurrency = reader.uint32();
+            continue;
+          }
+          case 20: {
+            if (tag !== 160) {
+              break;
+            }
+
+            message.keepRunning = reader.bool();
+            continue;
+          }
+          case 21: {
+            if (tag !== 170) {
+              break;
+            }
+
+            message.realm = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2390,6 +2743,19 @@ export const VersionSpec: MessageFns<VersionSpec> = {
         ? globalThis.Number(object.artifact_bytes)
         : 0,
       arn: isSet(object.arn) ? globalThis.String(object.arn) : "",
+      network: isSet(object.network) ? globalThis.String(object.network) : "",
+      egressHosts: globalThis.Array.isArray(object?.egressHosts)
+        ? object.egressHosts.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.egress_hosts)
+        ? object.egress_hosts.map((e: any) => globalThis.String(e))
+        : [],
+      concurrency: isSet(object.concurrency) ? globalThis.Number(object.concurrency) : 0,
+      keepRunning: isSet(object.keepRunning)
+        ? globalThis.Boolean(object.keepRunning)
+        : isSet(object.keep_running)
+        ? globalThis.Boolean(object.keep_running)
+        : false,
+      realm: isSet(object.realm) ? globalThis.String(object.realm) : "",
     };
   },
 
@@ -2449,6 +2815,21 @@ export const VersionSpec: MessageFns<VersionSpec> = {
     if (message.arn !== "") {
       obj.arn = message.arn;
     }
+    if (message.network !== "") {
+      obj.network = message.network;
+    }
+    if (message.egressHosts?.length) {
+      obj.egressHosts = message.egressHosts;
+    }
+    if (message.concurrency !== 0) {
+      obj.concurrency = Math.round(message.concurrency);
+    }
+    if (message.keepRunning !== false) {
+      obj.keepRunning = message.keepRunning;
+    }
+    if (message.realm !== "") {
+      obj.realm = message.realm;
+    }
     return obj;
   },
 
@@ -2481,6 +2862,11 @@ export const VersionSpec: MessageFns<VersionSpec> = {
     message.artifactSha256 = object.artifactSha256 ?? "";
     message.artifactBytes = object.artifactBytes ?? 0;
     message.arn = object.arn ?? "";
+    message.network = object.network ?? "";
+    message.egressHosts = object.egressHosts?.map((e) => e) || [];
+    message.concurrency = object.concurrency ?? 0;
+    message.keepRunning = object.keepRunning ?? false;
+    message.realm = object.realm ?? "";
     return message;
   },
 };
@@ -2584,6 +2970,7 @@ function createBaseInvoke(): Invoke {
     payload: Buffer.alloc(0),
     clientContext: "",
     singleUse: false,
+    isolation: "",
   };
 }
 
@@ -2624,6 +3011,9 @@ export const Invoke: MessageFns<Invoke> = {
     }
     if (message.singleUse !== false) {
       writer.uint32(96).bool(message.singleUse);
+    }
+    if (message.isolation !== "") {
+      writer.uint32(106).string(message.isolation);
     }
     return writer;
   },
@@ -2737,6 +3127,14 @@ export const Invoke: MessageFns<Invoke> = {
             message.singleUse = reader.bool();
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.isolation = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2791,6 +3189,7 @@ export const Invoke: MessageFns<Invoke> = {
         : isSet(object.single_use)
         ? globalThis.Boolean(object.single_use)
         : false,
+      isolation: isSet(object.isolation) ? globalThis.String(object.isolation) : "",
     };
   },
 
@@ -2832,6 +3231,9 @@ export const Invoke: MessageFns<Invoke> = {
     if (message.singleUse !== false) {
       obj.singleUse = message.singleUse;
     }
+    if (message.isolation !== "") {
+      obj.isolation = message.isolation;
+    }
     return obj;
   },
 
@@ -2854,6 +3256,7 @@ export const Invoke: MessageFns<Invoke> = {
     message.payload = object.payload ?? Buffer.alloc(0);
     message.clientContext = object.clientContext ?? "";
     message.singleUse = object.singleUse ?? false;
+    message.isolation = object.isolation ?? "";
     return message;
   },
 };
@@ -3259,6 +3662,178 @@ export const Forget: MessageFns<Forget> = {
   fromPartial(object: DeepPartial<Forget>): Forget {
     const message = createBaseForget();
     message.versionIds = object.versionIds?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseWarm(): Warm {
+  return { floors: [] };
+}
+
+export const Warm: MessageFns<Warm> = {
+  encode(message: Warm, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.floors) {
+      WarmFloor.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Warm {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWarm();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.floors.push(WarmFloor.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Warm {
+    return {
+      floors: globalThis.Array.isArray(object?.floors) ? object.floors.map((e: any) => WarmFloor.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: Warm): unknown {
+    const obj: any = {};
+    if (message.floors?.length) {
+      obj.floors = message.floors.map((e) => WarmFloor.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Warm>): Warm {
+    return Warm.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Warm>): Warm {
+    const message = createBaseWarm();
+    message.floors = object.floors?.map((e) => WarmFloor.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseWarmFloor(): WarmFloor {
+  return { spec: undefined, isolation: "", sandboxes: 0 };
+}
+
+export const WarmFloor: MessageFns<WarmFloor> = {
+  encode(message: WarmFloor, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.spec !== undefined) {
+      VersionSpec.encode(message.spec, writer.uint32(10).fork()).join();
+    }
+    if (message.isolation !== "") {
+      writer.uint32(18).string(message.isolation);
+    }
+    if (message.sandboxes !== 0) {
+      writer.uint32(24).uint32(message.sandboxes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WarmFloor {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWarmFloor();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.spec = VersionSpec.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.isolation = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.sandboxes = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): WarmFloor {
+    return {
+      spec: isSet(object.spec) ? VersionSpec.fromJSON(object.spec) : undefined,
+      isolation: isSet(object.isolation) ? globalThis.String(object.isolation) : "",
+      sandboxes: isSet(object.sandboxes) ? globalThis.Number(object.sandboxes) : 0,
+    };
+  },
+
+  toJSON(message: WarmFloor): unknown {
+    const obj: any = {};
+    if (message.spec !== undefined) {
+      obj.spec = VersionSpec.toJSON(message.spec);
+    }
+    if (message.isolation !== "") {
+      obj.isolation = message.isolation;
+    }
+    if (message.sandboxes !== 0) {
+      obj.sandboxes = Math.round(message.sandboxes);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<WarmFloor>): WarmFloor {
+    return WarmFloor.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<WarmFloor>): WarmFloor {
+    const message = createBaseWarmFloor();
+    message.spec = (object.spec !== undefined && object.spec !== null)
+      ? VersionSpec.fromPartial(object.spec)
+      : undefined;
+    message.isolation = object.isolation ?? "";
+    message.sandboxes = object.sandboxes ?? 0;
     return message;
   },
 };
@@ -3847,6 +4422,8 @@ function createBaseReceipt(): Receipt {
     cpuUs: 0,
     memoryPeakBytes: 0,
     fault: 0,
+    shared: false,
+    isolation: "",
   };
 }
 
@@ -3878,6 +4455,12 @@ export const Receipt: MessageFns<Receipt> = {
     }
     if (message.fault !== 0) {
       writer.uint32(72).int32(message.fault);
+    }
+    if (message.shared !== false) {
+      writer.uint32(80).bool(message.shared);
+    }
+    if (message.isolation !== "") {
+      writer.uint32(90).string(message.isolation);
     }
     return writer;
   },
@@ -3967,6 +4550,22 @@ export const Receipt: MessageFns<Receipt> = {
             message.fault = reader.int32() as any;
             continue;
           }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.shared = reader.bool();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.isolation = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4018,6 +4617,8 @@ export const Receipt: MessageFns<Receipt> = {
         ? globalThis.Number(object.memory_peak_bytes)
         : 0,
       fault: isSet(object.fault) ? faultOwnerFromJSON(object.fault) : 0,
+      shared: isSet(object.shared) ? globalThis.Boolean(object.shared) : false,
+      isolation: isSet(object.isolation) ? globalThis.String(object.isolation) : "",
     };
   },
 
@@ -4050,6 +4651,12 @@ export const Receipt: MessageFns<Receipt> = {
     if (message.fault !== 0) {
       obj.fault = faultOwnerToJSON(message.fault);
     }
+    if (message.shared !== false) {
+      obj.shared = message.shared;
+    }
+    if (message.isolation !== "") {
+      obj.isolation = message.isolation;
+    }
     return obj;
   },
 
@@ -4067,6 +4674,8 @@ export const Receipt: MessageFns<Receipt> = {
     message.cpuUs = object.cpuUs ?? 0;
     message.memoryPeakBytes = object.memoryPeakBytes ?? 0;
     message.fault = object.fault ?? 0;
+    message.shared = object.shared ?? false;
+    message.isolation = object.isolation ?? "";
     return message;
   },
 };
