@@ -33,7 +33,7 @@ describe('a definition', () => {
     [
       { egressHosts: ['*.example.com'] },
       'invalid_request',
-      'egressHosts.0 must be a host name in lower case, like "api.example.com".',
+      'egressHosts[0] must be a host name in lower case, like "api.example.com".',
     ],
     [{ memoryMb: 5 }, 'invalid_request', 'memoryMb must be a whole number of megabytes from 64 to 10240.'],
     [{ memoryMb: '512' }, 'invalid_request', 'memoryMb must be'],
