@@ -130,6 +130,8 @@ class EchoRunner implements LinkRunner {
   }
   cancel(): void {}
   forget(): void {}
+  warm(): void {}
+  clearWarm(): void {}
   capacity(): Capacity {
     return CAPACITY;
   }

@@ -39,6 +39,7 @@ export async function wireAgent(
     channelTransport: config.channelTransport,
     memoryBytes: config.memoryBytes,
     slots: config.slots,
+    blanks: config.blanks,
     fetchArtifact: (sha256) => fetchArtifact(sha256),
     dockerHost: config.dockerHost,
     nodeRuntime: runtimeEntry,

@@ -53,7 +53,10 @@ export class HostUnderTest {
     this.#archives = archives;
   }
 
-  static async open(driver: DriverName, limits: { memoryMb?: number; slots?: number } = {}): Promise<HostUnderTest> {
+  static async open(
+    driver: DriverName,
+    limits: { memoryMb?: number; slots?: number; blanks?: number } = {},
+  ): Promise<HostUnderTest> {
     const directory = await mkdtemp(join(tmpdir(), 'host-'));
     // Or the process driver's user could not reach it, and would leave its work elsewhere.
     await chmod(directory, 0o755);
@@ -66,6 +69,7 @@ export class HostUnderTest {
       ...dockerOptions(driver),
       memoryBytes: (limits.memoryMb ?? 2048) * 1024 * 1024,
       slots: limits.slots ?? 8,
+      blanks: limits.blanks ?? 0,
       fetchArtifact: async function* (sha256) {
         if (self !== undefined) self.fetches += 1;
         if (self?.fetchFailure !== undefined) throw self.fetchFailure;

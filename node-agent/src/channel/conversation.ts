@@ -4,6 +4,7 @@ import { encodeHead, type Frame, FrameType } from './frame.js';
 import { FrameParser } from './frame-parser.js';
 import { ProtocolViolation } from './protocol-violation.js';
 import { ReadBudget } from './read-budget.js';
+import type { RuntimeConversation } from './runtime-conversation.js';
 import {
   type CodeLocation,
   type HelloMessage,
@@ -117,7 +118,7 @@ interface Waiter<T> {
  * LOG is accepted from INIT on, PONG once for each PING; anything else that does not fit its state is a violation, which
  * closes the conversation at once.
  */
-export class Conversation {
+export class Conversation implements RuntimeConversation {
   readonly #stream: Duplex;
   readonly #parser: FrameParser;
   readonly #nonce: Buffer;
@@ -133,6 +134,7 @@ export class Conversation {
   #invokeHttp = false;
   #violation: ProtocolViolation | undefined;
   #pingsUnanswered = 0;
+  #frozen = false;
   readonly #reads: ReadBudget;
 
   constructor(options: ConversationOptions) {
@@ -199,6 +201,10 @@ export class Conversation {
     });
     this.#stream.uncork();
     return result;
+  }
+
+  setFrozen(frozen: boolean): void {
+    this.#frozen = frozen;
   }
 
   /** Ends the conversation from our side; the runtime exits when it notices. */
@@ -317,7 +323,7 @@ export class Conversation {
 
   #ping(): void {
     // A runtime that does not even read gets no second ping on top of the first.
-    if (this.#state !== 'greeting' && !this.#stream.writableNeedDrain) {
+    if (this.#state !== 'greeting' && !this.#frozen && !this.#stream.writableNeedDrain) {
       this.#pingsUnanswered += 1;
       this.#stream.write(encodeHead(FrameType.PING, {}, 0));
     }

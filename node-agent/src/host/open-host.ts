@@ -1,7 +1,6 @@
 import { mkdir, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from '@lambda-fleet/common/logger';
-import { isRuntimeName } from '@lambda-fleet/common/runtime-names';
 import type { RuntimeOffer } from '@lambda-fleet/proto';
 import { ArtifactCache } from '../artifacts/artifact-cache.js';
 import { DockerDriver } from '../drivers/docker/docker-driver.js';
@@ -13,6 +12,7 @@ import { InvocationRunner } from '../invocations/invocation-runner.js';
 import { SandboxPlaces } from '../sandboxes/sandbox-directories.js';
 import { SandboxPool } from '../sandboxes/sandbox-pool.js';
 import { ownerOf } from './owner.js';
+import { RememberedKinds } from './remembered-kinds.js';
 import { openSocketRoot } from './socket-root.js';
 import { openWorkDir } from './work-dir.js';
 
@@ -25,6 +25,8 @@ export interface HostOptions {
   readonly memoryBytes: number;
   /** Sandboxes at the same time. */
   readonly slots: number;
+  /** Blanks at the same time; 0 keeps none. */
+  readonly blanks: number;
   /** Unused artifacts are removed above it, bytes. Default 10 GiB. */
   readonly artifactBytesMax?: number | undefined;
   readonly fetchArtifact: FetchArtifact;
@@ -88,11 +90,25 @@ export async function openHost(options: HostOptions): Promise<Host> {
   const memoryBytes = Math.min(options.memoryBytes, driver.memoryBytesMax ?? Number.POSITIVE_INFINITY);
   if (memoryBytes < options.memoryBytes)
     log.warn({ memoryBytes, asked: options.memoryBytes }, 'memory_of_engine_is_less');
-  const pool = new SandboxPool({ driver, places, memoryBytes, slots: options.slots, log });
-  const names = new Set(runtimes.map(({ name }) => name).filter(isRuntimeName));
-  const runner = new InvocationRunner({ pool, artifacts, runtimes: names, log });
+  const remembered = new RememberedKinds(join(workDir, 'blank-kinds.json'), log);
+  const names = new Set(runtimes.map(({ name }) => name));
+  const { isolation, networks } = driver;
+  const pool = new SandboxPool({
+    driver,
+    places,
+    memoryBytes,
+    slots: options.slots,
+    blanks: options.blanks,
+    rememberedKinds: (await remembered.load()).filter(
+      (kind) => names.has(kind.runtime) && isolation.includes(kind.isolation) && networks.includes(kind.network),
+    ),
+    rememberKinds: (kinds) => remembered.save(kinds),
+    log,
+  });
+  const runner = new InvocationRunner({ pool, artifacts, offer: { runtimes: names, isolation, networks }, log });
   const close = async (): Promise<void> => {
     await runner.close();
+    await remembered.flushed();
     await rmdir(socketRoot).catch((err: unknown) => log.warn({ err, socketRoot }, 'socket_root_not_removed'));
   };
   return { runner, driver, runtimes, close };

@@ -4,13 +4,23 @@ import { InvokeKind, type ResponseEnd, StartPath } from '@lambda-fleet/proto';
 import type { ArtifactCache, ArtifactLease } from '../artifacts/artifact-cache.js';
 import { linkTree } from '../artifacts/link-tree.js';
 import { ChannelClosed, type InitMessage } from '../channel/conversation.js';
+import { RunAbandoned } from '../sandboxes/run-deadlines.js';
 import type { Sandbox } from '../sandboxes/sandbox.js';
 import type { SandboxPool } from '../sandboxes/sandbox-pool.js';
 import type { AgentInvocation, InvocationSink } from './invocation.js';
 import { InvocationLog } from './invocation-log.js';
 import { Meter, microsecondsSince } from './meter.js';
 import { SandboxOutput } from './sandbox-output.js';
-import { CHECKED, fromEnd, fromError, fromResult, notStarted, type Phase, type Verdict } from './verdict.js';
+import {
+  CHECKED,
+  fromAbandoned,
+  fromEnd,
+  fromError,
+  fromResult,
+  notStarted,
+  type Phase,
+  type Verdict,
+} from './verdict.js';
 
 export interface InvocationRunOptions {
   readonly invocation: AgentInvocation;
@@ -31,24 +41,25 @@ export class InvocationRun {
   #phase: Phase = 'boot';
   #keep: boolean;
 
-  /** `warm` tells whether the sandbox is idle; otherwise it is only claimed. */
+  /** A warm sandbox is open, any other only claimed. */
   constructor(
     private readonly options: InvocationRunOptions,
     private readonly sandbox: Sandbox,
-    warm: boolean,
+    start: StartPath,
   ) {
     this.#log = new InvocationLog(options.invocation, options.sink);
     this.#keep = !options.invocation.invoke.singleUse;
-    this.finished = this.#finish(warm ? this.#runWarm() : this.#runCold());
+    this.#meter.start = start;
+    this.finished = this.#finish(start === StartPath.WARM ? this.#runWarm() : this.#runNew());
   }
 
   get invocation(): AgentInvocation {
     return this.options.invocation;
   }
 
-  /** Kills the sandbox. The invocation ends as not started or, when its payload has entered, as unknown. */
+  /** Ends as not started or, when its payload has entered, as unknown. Its sandbox is killed, unless others run in it. */
   cancel(): void {
-    this.sandbox.stop('cancelled');
+    this.sandbox.abandon(this.invocation.invoke.invocationId, 'cancelled');
   }
 
   async #finish(work: Promise<Verdict>): Promise<void> {
@@ -61,6 +72,7 @@ export class InvocationRun {
     }
     this.#meter.finish();
     this.#log.finish();
+    this.options.outputs.get(this.sandbox)?.end(this.invocation.invoke.invocationId);
     pool.giveBack(this.sandbox, this.#keep);
     sink.ended(this.#end(verdict));
   }
@@ -68,15 +80,15 @@ export class InvocationRun {
   #runWarm(): Promise<Verdict> {
     const { arrivedAt } = this.invocation;
     this.#meter.queueUs = microsecondsSince(arrivedAt);
-    this.#meter.begin(this.sandbox, StartPath.WARM);
+    this.#meter.begin(this.sandbox);
     this.options.outputs.get(this.sandbox)?.begin(this.invocation.invoke.invocationId, this.#log);
     return this.#invoke();
   }
 
-  async #runCold(): Promise<Verdict> {
+  /** In a blank, or in a sandbox that is made for it. */
+  async #runNew(): Promise<Verdict> {
     const { invocation, outputs } = this.options;
     const { invoke } = invocation;
-    this.#meter.start = StartPath.COLD;
     const claimedAt = performance.now();
     const { lease, waitedMs } = await this.#bootWithCode();
     void this.sandbox.settled.then(() => lease.release());
@@ -84,12 +96,12 @@ export class InvocationRun {
     this.#meter.queueUs = Math.round((claimedAt - invocation.arrivedAt + waitedMs) * 1000);
     this.#meter.sandboxUs = Math.max(0, microsecondsSince(claimedAt) - Math.round(waitedMs * 1000));
 
-    const output = new SandboxOutput();
+    const output = new SandboxOutput(this.sandbox.shape.concurrency);
     output.begin(invoke.invocationId, this.#log);
     outputs.set(this.sandbox, output);
     this.sandbox.listen(output);
     this.#phase = 'init';
-    this.#meter.begin(this.sandbox, StartPath.COLD);
+    this.#meter.begin(this.sandbox);
     const initAt = performance.now();
     const init = await this.sandbox.specialise(initMessage(invocation, this.sandbox));
     this.#meter.initUs = microsecondsSince(initAt);
@@ -107,7 +119,7 @@ export class InvocationRun {
   async #bootWithCode(): Promise<{ readonly lease: ArtifactLease; readonly waitedMs: number }> {
     const { pool, artifacts } = this.options;
     const [booted, leased] = await Promise.allSettled([
-      pool.boot(this.sandbox),
+      pool.prepare(this.sandbox),
       artifacts.acquire(this.invocation.spec.artifactSha256),
     ]);
     if (booted.status === 'fulfilled' && leased.status === 'fulfilled') {
@@ -142,6 +154,7 @@ export class InvocationRun {
     const { log } = this.options;
     const { invoke } = this.invocation;
     this.#meter.finish();
+    if (err instanceof RunAbandoned) return fromAbandoned(err.reason, invoke.invocationId, this.sandbox.shape);
     if (this.#phase === 'boot') {
       log.warn({ err, invocation: invoke.invocationId, sandbox: this.sandbox.id }, 'sandbox_start_failed');
       this.sandbox.stop('boot_failed');

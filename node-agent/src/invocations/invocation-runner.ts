@@ -1,8 +1,14 @@
 import { withDeadline } from '@lambda-fleet/common/deadline';
 import { errorText } from '@lambda-fleet/common/errors';
 import type { Logger } from '@lambda-fleet/common/logger';
-import { isRuntimeName, type RuntimeName } from '@lambda-fleet/common/runtime-names';
-import { type Capacity, type InvocationRef, InvokeKind, RefusalReason } from '@lambda-fleet/proto';
+import {
+  type Capacity,
+  type InvocationRef,
+  InvokeKind,
+  RefusalReason,
+  StartPath,
+  type WarmFloor,
+} from '@lambda-fleet/proto';
 import type { ArtifactCache } from '../artifacts/artifact-cache.js';
 import type { Sandbox } from '../sandboxes/sandbox.js';
 import type { SandboxPool } from '../sandboxes/sandbox-pool.js';
@@ -10,64 +16,65 @@ import { alreadyChecked } from './already-checked.js';
 import type { AgentInvocation, InvocationSink } from './invocation.js';
 import { InvocationRun } from './invocation-run.js';
 import type { SandboxOutput } from './sandbox-output.js';
+import { type HostOffer, isolationFor, shapeOf } from './shape-of.js';
+import { WarmFloors } from './warm-floors.js';
 
 export interface InvocationRunnerOptions {
   readonly pool: SandboxPool;
   readonly artifacts: ArtifactCache;
-  /** What the driver can start. */
-  readonly runtimes: ReadonlySet<RuntimeName>;
+  readonly offer: HostOffer;
   readonly log: Logger;
 }
 
 const CLOSE_DEADLINE_MS = 9_000;
 
 /**
- * Runs invocations on this node. It has the last word on admission: an invocation gets an idle sandbox of its version, or a new
- * one where memory and a slot can be had, or is refused in the same turn.
+ * Runs invocations on this node. It has the last word on admission: an invocation gets a sandbox of its version that is
+ * open, or a blank or new one where memory and a slot can be had, or is refused in the same turn.
  */
 export class InvocationRunner {
   readonly #runs = new Map<string, InvocationRun>();
   readonly #outputs = new WeakMap<Sandbox, SandboxOutput>();
+  readonly #floors: WarmFloors;
   #closing = false;
 
-  constructor(private readonly options: InvocationRunnerOptions) {}
+  constructor(private readonly options: InvocationRunnerOptions) {
+    this.#floors = new WarmFloors({
+      pool: options.pool,
+      offer: options.offer,
+      start: (invocation, sink) => this.#startCheck(invocation, sink),
+      log: options.log,
+    });
+    options.pool.onChange(() => this.#floors.poolChanged());
+  }
 
   /** Returns at once; the sink is told the rest, a refusal before this returns. */
   invoke(invocation: AgentInvocation, sink: InvocationSink): void {
-    const { pool, artifacts, log } = this.options;
+    const { pool, offer, log } = this.options;
     const { invoke, spec } = invocation;
+    const refuse = (reason: RefusalReason, detail: string) => sink.refused(invocation, reason, detail);
     if (this.#closing) {
-      sink.refused(invocation, RefusalReason.STOPPING, 'the agent is stopping');
+      refuse(RefusalReason.STOPPING, 'the agent is stopping');
       return;
     }
-    const { runtime } = spec;
-    if (!isRuntimeName(runtime) || !this.options.runtimes.has(runtime)) {
-      sink.refused(invocation, RefusalReason.UNSUPPORTED_RUNTIME, `this node has no runtime ${runtime}`);
+    const isolation = isolationFor(offer, invoke.isolation);
+    if (isolation === undefined) {
+      refuse(RefusalReason.UNSUPPORTED_SANDBOX, `this node does not isolate with ${invoke.isolation}`);
       return;
     }
-    const key = keyOf(invoke);
-    if (this.#runs.has(key)) {
+    if (this.#runs.has(keyOf(invoke))) {
       // Refusing would attest that nothing entered a sandbox, which is not so. The one that runs will answer.
       log.error({ invocation: invoke.invocationId, epoch: invoke.epoch }, 'invocation_arrived_twice');
       return;
     }
-    const warm = invoke.singleUse ? undefined : pool.idleOf(spec.versionId);
-    if (warm !== undefined && invoke.kind === InvokeKind.CHECK) {
-      sink.ended(alreadyChecked(invocation, warm.id));
-      return;
+    const open = invoke.singleUse ? undefined : pool.openOf(spec.versionId, isolation);
+    if (open === undefined) {
+      this.#start(invocation, isolation, sink);
+    } else if (invoke.kind === InvokeKind.CHECK) {
+      sink.ended(alreadyChecked(invocation, open.id));
+    } else {
+      this.#run(invocation, sink, open, StartPath.WARM);
     }
-    const sandbox = warm ?? pool.claim({ ...spec, runtime });
-    if (sandbox === undefined) {
-      sink.refused(invocation, RefusalReason.NO_CAPACITY, noCapacity(spec.memoryMb, pool.capacity()));
-      return;
-    }
-    const run = new InvocationRun(
-      { invocation, sink, pool, artifacts, outputs: this.#outputs, log },
-      sandbox,
-      warm !== undefined,
-    );
-    this.#runs.set(key, run);
-    void run.finished.then(() => this.#runs.delete(key));
   }
 
   /** Kills what runs under this reference. Does nothing when it has ended. */
@@ -91,7 +98,18 @@ export class InvocationRunner {
     this.options.pool.onChange(listener);
   }
 
+  /** How many sandboxes of these versions to keep ready, instead of what was said before of each. */
+  warm(floors: readonly WarmFloor[]): void {
+    this.#floors.set(floors);
+  }
+
+  /** The control plane that set the floors is gone; the next one will say its own. */
+  clearWarm(): void {
+    this.#floors.clear();
+  }
+
   forget(versionIds: readonly string[]): void {
+    this.#floors.forget(versionIds);
     this.options.pool.forget(versionIds);
   }
 
@@ -101,6 +119,7 @@ export class InvocationRunner {
    */
   async close(): Promise<void> {
     this.#closing = true;
+    this.#floors.close();
     const ends = [...this.#runs.values()].map((run) => run.finished);
     try {
       const done = Promise.all([this.options.pool.close(), ...ends]).then(() => undefined);
@@ -108,6 +127,43 @@ export class InvocationRunner {
     } catch (err) {
       this.options.log.error({ err: errorText(err) }, 'sandboxes_left');
     }
+  }
+
+  #start(
+    invocation: AgentInvocation,
+    isolation: NonNullable<ReturnType<typeof isolationFor>>,
+    sink: InvocationSink,
+  ): void {
+    const { pool, offer } = this.options;
+    const { spec } = invocation;
+    const shape = shapeOf(spec, isolation, offer);
+    if (typeof shape === 'string') {
+      const known = offer.runtimes.has(spec.runtime);
+      const reason = known ? RefusalReason.UNSUPPORTED_SANDBOX : RefusalReason.UNSUPPORTED_RUNTIME;
+      sink.refused(invocation, reason, shape);
+      return;
+    }
+    const sandbox = pool.claim(shape);
+    if (sandbox === undefined) {
+      sink.refused(invocation, RefusalReason.NO_CAPACITY, noCapacity(spec.memoryMb, pool.capacity()));
+      return;
+    }
+    // One that still boots saves less than it promises.
+    this.#run(invocation, sink, sandbox, sandbox.state === 'blank' ? StartPath.BLANK : StartPath.COLD);
+  }
+
+  #startCheck(invocation: AgentInvocation, sink: InvocationSink): void {
+    const isolation = isolationFor(this.options.offer, invocation.invoke.isolation);
+    if (isolation === undefined) sink.refused(invocation, RefusalReason.UNSUPPORTED_SANDBOX, 'no such isolation');
+    else this.#start(invocation, isolation, sink);
+  }
+
+  #run(invocation: AgentInvocation, sink: InvocationSink, sandbox: Sandbox, start: StartPath): void {
+    const { pool, artifacts, log } = this.options;
+    const run = new InvocationRun({ invocation, sink, pool, artifacts, outputs: this.#outputs, log }, sandbox, start);
+    const key = keyOf(invocation.invoke);
+    this.#runs.set(key, run);
+    void run.finished.then(() => this.#runs.delete(key));
   }
 }
 

@@ -12,18 +12,24 @@ export class Meter {
   #sandbox: Sandbox | undefined;
   #before: SandboxUsage | undefined;
   #after: SandboxUsage | undefined;
+  /** Whether the sandbox ran anything else meanwhile. */
+  #shared = false;
+  #begunBefore = 0;
 
-  /** Counts processor time and peak memory from here. */
-  begin(sandbox: Sandbox, start: StartPath): void {
+  /** Counts processor time and peak memory from here, which is just before the sandbox is given the invocation. */
+  begin(sandbox: Sandbox): void {
     this.#sandbox = sandbox;
-    this.start = start;
-    sandbox.resetPeak();
+    this.#shared = sandbox.inFlight > 0;
+    this.#begunBefore = sandbox.invocationsBegun;
+    if (!this.#shared) sandbox.resetPeak();
     this.#before = sandbox.usage();
   }
 
   /** Takes the final measurement; the first one that succeeds counts, because a sandbox that ended has none. */
   finish(): void {
     this.#after ??= this.#sandbox?.usage();
+    // One of those that began is this one.
+    this.#shared ||= (this.#sandbox?.invocationsBegun ?? 0) > this.#begunBefore + 1;
   }
 
   receipt(fault: FaultOwner): Receipt {
@@ -38,8 +44,8 @@ export class Meter {
       cpuUs: Math.max(0, used),
       memoryPeakBytes: this.#after?.memoryPeakBytes ?? 0,
       fault,
-      shared: false,
-      isolation: '',
+      shared: this.#shared,
+      isolation: this.#sandbox?.kind.isolation ?? '',
     };
   }
 }

@@ -2,7 +2,9 @@ import { RESPONSE_BYTES_MAX } from '@lambda-fleet/common/limits';
 import { FaultOwner, type FunctionError, type HttpHead, Outcome } from '@lambda-fleet/proto';
 import type { InvokeResult } from '../channel/conversation.js';
 import type { CodeLocation, RuntimeError } from '../channel/runtime-messages.js';
-import type { SandboxEnd, SandboxShape } from '../sandboxes/sandbox.js';
+import type { SandboxExit } from '../drivers/sandbox-driver.js';
+import type { SandboxShape } from '../sandboxes/sandbox-shape.js';
+import type { SandboxEnd } from '../sandboxes/sandbox-states.js';
 
 /** How an invocation ended, before it is put on the wire. */
 export interface Verdict {
@@ -58,6 +60,11 @@ export function notStarted(reason: string): Verdict {
   return platformFault(Outcome.NOT_STARTED, 'Sandbox.NotStarted', reason);
 }
 
+/** A run that was given up while others go on in its sandbox. */
+export function fromAbandoned(reason: 'deadline' | 'cancelled', requestId: string, shape: SandboxShape): Verdict {
+  return fromEnd({ kind: 'stopped', reason }, 'run', requestId, shape);
+}
+
 /** Where a sandbox was when it ended without an answer. */
 export type Phase = 'boot' | 'init' | 'run';
 
@@ -94,7 +101,7 @@ function fromExit(
   if (exit?.outOfMemory) {
     return functionFault(
       'Runtime.OutOfMemory',
-      message(`The function exceeded its memory limit of ${shape.memoryMb} MB and was ended`),
+      message(`The function exceeded its memory limit of ${shape.memoryMb} MB and was ended${peakText(exit)}`),
     );
   }
   // No user code has run yet, so it cannot be the function's doing.
@@ -106,6 +113,10 @@ function fromExit(
       : platformFault(Outcome.UNKNOWN, 'Sandbox.Lost', message('The sandbox was lost'));
   }
   return functionFault('Runtime.ExitError', message(exitText(exit)));
+}
+
+function peakText({ memoryPeakBytes }: SandboxExit): string {
+  return memoryPeakBytes === undefined ? '' : `; it used ${(memoryPeakBytes / (1024 * 1024)).toFixed(1)} MB at most`;
 }
 
 function exitText(exit: Extract<SandboxEnd, { kind: 'exit' }>['exit']): string {

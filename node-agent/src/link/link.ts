@@ -13,6 +13,7 @@ import {
   RefusalReason,
   type ResponseEnd,
   type VersionSpec,
+  type WarmFloor,
 } from '@lambda-fleet/proto';
 import type { AgentInvocation, InvocationSink } from '../invocations/invocation.js';
 import { IncomingPayloads } from './incoming-payloads.js';
@@ -26,6 +27,8 @@ export interface LinkRunner {
   invoke(invocation: AgentInvocation, sink: InvocationSink): void;
   cancel(ref: InvocationRef): void;
   forget(versionIds: readonly string[]): void;
+  warm(floors: readonly WarmFloor[]): void;
+  clearWarm(): void;
   capacity(): Capacity;
 }
 
@@ -144,6 +147,7 @@ export class Link implements InvocationSink {
 
   #welcomed(session: Session, heartbeatMs: number): void {
     this.#connectedAt = performance.now();
+    this.options.runner.clearWarm();
     this.#heartbeat = setInterval(this.#reportCapacity, heartbeatMs);
     for (const end of this.#results.replay()) {
       session.send({ message: { $case: 'responseEnd', value: end } }, sizeOf(end));
@@ -182,6 +186,9 @@ export class Link implements InvocationSink {
       case 'forget':
         this.#specs.forget(message.value.versionIds);
         this.options.runner.forget(message.value.versionIds);
+        return;
+      case 'warm':
+        this.options.runner.warm(message.value.floors);
         return;
       default:
         session.close(`unexpected ${message.$case}`);

@@ -7,9 +7,9 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { listenForRuntime } from '../channel/channel-listener.js';
 import { encodeHead, FrameType } from '../channel/frame.js';
 import type { SandboxDriver, SandboxExit, SandboxSpec } from '../drivers/sandbox-driver.js';
-import type { SandboxShape } from './sandbox.js';
 import { SandboxPlaces } from './sandbox-directories.js';
 import { SandboxPool } from './sandbox-pool.js';
+import type { SandboxShape } from './sandbox-shape.js';
 
 /**
  * Drivers that fail cannot be had from real ones on demand, so this one greets by itself and ends or refuses to end
@@ -73,11 +73,16 @@ class UnreliableDriver implements SandboxDriver {
 const shape: SandboxShape = {
   versionId: 'v',
   runtime: 'nodejs',
+  isolation: 'none',
+  network: 'none',
+  egressHosts: [],
   memoryMb: 100,
   cpus: 1,
   timeoutMs: 1000,
   initTimeoutMs: 1000,
   keepAliveMs: 60_000,
+  concurrency: 1,
+  keepRunning: false,
 };
 const MB = 1024 * 1024;
 
@@ -89,7 +94,16 @@ beforeEach(async () => {
   driver = new UnreliableDriver();
   const places = new SandboxPlaces(join(root, 'tasks'), join(root, 'channels'));
   await places.clear();
-  pool = new SandboxPool({ driver, places, memoryBytes: 150 * MB, slots: 2, log: createLogger('test', 'silent') });
+  pool = new SandboxPool({
+    driver,
+    places,
+    memoryBytes: 150 * MB,
+    slots: 2,
+    blanks: 0,
+    rememberedKinds: [],
+    rememberKinds: () => {},
+    log: createLogger('test', 'silent'),
+  });
 });
 afterEach(async () => {
   vi.useRealTimers();
@@ -105,7 +119,7 @@ function claim() {
 
 test('a sandbox that cannot be killed keeps its memory until it is gone', async () => {
   const sandbox = claim();
-  await pool.boot(sandbox);
+  await pool.prepare(sandbox);
   driver.stopFailure = new Error('the engine is away');
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
   sandbox.stop('cancelled');
@@ -123,7 +137,7 @@ test('a sandbox that cannot be killed keeps its memory until it is gone', async 
 test('a sandbox that fails to start gives back its memory and its directories', async () => {
   driver.startFailure = new Error('no such image');
   const sandbox = claim();
-  await expect(pool.boot(sandbox)).rejects.toThrow('no such image');
+  await expect(pool.prepare(sandbox)).rejects.toThrow('no such image');
   await sandbox.settled;
   expect(sandbox.state).toBe('gone');
   expect(pool.capacity()).toMatchObject({ memoryBytesFree: 150 * MB, slotsFree: 2, versions: [] });
@@ -134,7 +148,7 @@ test('a sandbox that fails to start gives back its memory and its directories', 
 test('whoever greets with the wrong nonce gets no code', async () => {
   driver.nonce = 'f'.repeat(32);
   const sandbox = claim();
-  await expect(pool.boot(sandbox)).rejects.toThrow(/wrong nonce/);
+  await expect(pool.prepare(sandbox)).rejects.toThrow(/wrong nonce/);
   expect(await sandbox.ended).toMatchObject({ kind: 'violation' });
   await sandbox.settled;
   expect(driver.stops).toBe(1);
@@ -143,7 +157,7 @@ test('whoever greets with the wrong nonce gets no code', async () => {
 test('a sandbox that is stopped while it starts leaves nothing, whenever that is', async () => {
   for (let turns = 0; turns < 12; turns += 1) {
     const sandbox = claim();
-    const booted = pool.boot(sandbox).then(
+    const booted = pool.prepare(sandbox).then(
       () => 'booted',
       () => 'failed',
     );
@@ -160,10 +174,10 @@ test('a sandbox that is stopped while it starts leaves nothing, whenever that is
 
 test('a new sandbox waits until the one that was given up for it is gone', async () => {
   const first = claim();
-  await pool.boot(first);
+  await pool.prepare(first);
   first.stop('evicted');
   const second = claim();
-  const booting = pool.boot(second);
+  const booting = pool.prepare(second);
   expect(second.state).toBe('creating');
   await first.settled;
   await booting;

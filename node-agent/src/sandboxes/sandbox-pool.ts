@@ -1,207 +1,311 @@
 import { withDeadline } from '@lambda-fleet/common/deadline';
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { Capacity } from '@lambda-fleet/proto';
-import type { SandboxDriver } from '../drivers/sandbox-driver.js';
-import { Budget } from './budget.js';
-import { Sandbox, type SandboxShape, type SandboxState } from './sandbox.js';
+import type { Isolation, SandboxDriver } from '../drivers/sandbox-driver.js';
+import { BlankStock } from './blank-stock.js';
+import type { Amount } from './budget.js';
+import { IdleFreezer } from './idle-freezer.js';
+import { IdleSandboxes } from './idle-sandboxes.js';
+import { Sandbox } from './sandbox.js';
+import { amountOf, SandboxAccounts } from './sandbox-accounts.js';
 import type { SandboxPlaces } from './sandbox-directories.js';
+import { blankLimits, kindOf, type SandboxKind } from './sandbox-kind.js';
+import { type SandboxShape, shapeKey } from './sandbox-shape.js';
+import { isEnding, type SandboxState } from './sandbox-states.js';
 
 export interface SandboxPoolOptions {
   readonly driver: SandboxDriver;
   readonly places: SandboxPlaces;
   /** For all sandboxes together, bytes. */
   readonly memoryBytes: number;
-  /** Sandboxes at the same time. */
+  /** Sandboxes at the same time, blanks included. */
   readonly slots: number;
+  /** Blanks at the same time; 0 keeps none. */
+  readonly blanks: number;
+  /** Kinds of blanks that were wanted before the agent started, and what to do when that changes. */
+  readonly rememberedKinds: readonly SandboxKind[];
+  readonly rememberKinds: (kinds: readonly SandboxKind[]) => void;
   readonly log: Logger;
 }
 
-/** A new sandbox waits at most so long for the place of one that was given up for it. */
-const PLACE_DEADLINE_MS = 30_000;
 const CLOSE_DEADLINE_MS = 8_000;
 
 /**
  * All sandboxes of a node and their budget.
  *
- * Idle sandboxes stand in `#idle` in the order in which they became idle: the front is the least recently used, which
- * is given up first; of a version's own, the most recently used is taken, so that the others can grow old. Taking
- * (idle → busy) and reaping (idle → stopping) both happen in the turn of the check.
+ * Taking a sandbox (idle → busy, or giving a blank to a version) and reaping it (→ stopping) both happen in the turn of
+ * the check. When room is needed blanks are given up first, then idle sandboxes, least recently used first, but never those of a
+ * version's floor: as many sandboxes as are to be kept ready for it whatever happens.
  */
 export class SandboxPool {
-  readonly #budget: Budget;
+  readonly #accounts: SandboxAccounts;
   readonly #all = new Set<Sandbox>();
-  /** Those whose place in the budget is taken until they are gone. */
-  readonly #occupying = new Set<Sandbox>();
-  readonly #idle = new Set<Sandbox>();
-  readonly #idleByVersion = new Map<string, Sandbox[]>();
+  readonly #idle = new IdleSandboxes();
+  readonly #blanks: BlankStock;
+  readonly #freezer: IdleFreezer;
   readonly #keepAlive = new WeakMap<Sandbox, NodeJS.Timeout>();
+  /** Sandboxes to be kept of a shape, by its key. */
+  readonly #floors = new Map<string, number>();
+  /** Sandboxes that there are of a shape, those that are being made or used included. */
+  readonly #counts = new Map<string, number>();
   readonly #listeners: (() => void)[] = [];
   #closing = false;
 
   constructor(private readonly options: SandboxPoolOptions) {
-    this.#budget = new Budget({ memoryBytes: options.memoryBytes, slots: options.slots });
+    this.#accounts = new SandboxAccounts({ memoryBytes: options.memoryBytes, slots: options.slots });
+    this.#freezer = new IdleFreezer(this.#idle.idle, options.log);
+    this.#blanks = new BlankStock({
+      max: options.blanks,
+      remembered: options.rememberedKinds,
+      onNewKind: options.rememberKinds,
+      create: (kind) => this.#createBlank(kind),
+      boot: (blank) => this.#bootBlank(blank),
+      log: options.log,
+    });
+  }
+
+  get closing(): boolean {
+    return this.#closing;
   }
 
   onChange(listener: () => void): void {
     this.#listeners.push(listener);
   }
 
-  /** The idle sandbox of this version that was used last. The caller must `invoke` it in the same turn. */
-  idleOf(versionId: string): Sandbox | undefined {
-    return this.#idleByVersion.get(versionId)?.at(-1);
+  /** A sandbox that can take an invocation of the version. The caller must `invoke` it in the same turn. */
+  openOf(versionId: string, isolation: Isolation): Sandbox | undefined {
+    return this.#idle.openOf(shapeKey({ versionId, isolation }));
+  }
+
+  /** Sandboxes of this shape, those that are being made or used included. */
+  countOf(shape: SandboxShape): number {
+    return this.#counts.get(shapeKey(shape)) ?? 0;
+  }
+
+  /** Keeps this many sandboxes of a shape from being given up; making them is the caller's. */
+  setFloor(shape: SandboxShape, sandboxes: number): void {
+    if (sandboxes > 0) this.#floors.set(shapeKey(shape), sandboxes);
+    else this.#floors.delete(shapeKey(shape));
   }
 
   /**
-   * A new sandbox in `creating`, with memory and a slot promised; undefined when the node has no room even without its idle
-   * sandboxes. Nothing happens to it before {@link boot}.
+   * A sandbox for this shape alone, with memory and a slot promised: a blank when there is one, else a new one in
+   * `creating`. Undefined when the node has no room even without its blanks and idle sandboxes. Nothing happens to it before
+   * {@link prepare}.
    */
   claim(shape: SandboxShape): Sandbox | undefined {
     if (this.#closing) return undefined;
-    const sandbox = new Sandbox({
-      shape,
-      driver: this.options.driver,
-      places: this.options.places,
-      log: this.options.log,
-      changed: (changed, from) => this.#changed(changed, from),
-    });
-    if (!this.#makeRoom(sandbox)) return undefined;
-    this.#budget.promise(sandbox.amount);
-    this.#all.add(sandbox);
+    const kind = kindOf(shape, this.options.driver.adjustable);
+    const amount = amountOf(shape.memoryMb);
+    const blank = this.#blanks.want(kind);
+    const held = blank === undefined ? NOTHING : this.#accounts.promisedTo(blank);
+    const more = { memoryBytes: amount.memoryBytes - held.memoryBytes, slots: amount.slots - held.slots };
+    if (!this.#makeRoom(more, blank)) return undefined;
+    const sandbox = blank ?? this.#create(kind, shape);
+    if (blank !== undefined) {
+      this.#blanks.remove(blank);
+      blank.assign(shape);
+    }
+    this.#accounts.promise(sandbox, amount);
+    this.#counts.set(sandbox.key, (this.#counts.get(sandbox.key) ?? 0) + 1);
     this.#notify();
     return sandbox;
   }
 
-  /** Boots a claimed sandbox once its place is free. Resolves with the milliseconds it waited for that. */
-  async boot(sandbox: Sandbox): Promise<number> {
+  /** Boots a claimed sandbox once its place is free, and fits it to its function. Resolves with the milliseconds it waited for its place. */
+  async prepare(sandbox: Sandbox): Promise<number> {
     const started = performance.now();
-    try {
-      await this.#budget.occupy(sandbox.amount, PLACE_DEADLINE_MS);
-    } catch (err) {
-      // It never existed, so it has nothing to vacate.
-      sandbox.stop('boot_failed');
-      throw err;
-    }
-    if (sandbox.state === 'gone') {
-      this.#budget.vacate(sandbox.amount);
-      throw new Error('the sandbox was stopped while it waited for its place');
-    }
-    this.#occupying.add(sandbox);
+    await this.#occupy(sandbox);
     const waitedMs = performance.now() - started;
     await sandbox.boot();
+    await sandbox.equip();
     return waitedMs;
   }
 
-  /** Takes a sandbox back after READY or a result: it becomes idle, unless it is not wanted any more. */
+  /** Takes a sandbox back after READY or a result: it can be used again, unless it is not wanted any more. */
   giveBack(sandbox: Sandbox, keep: boolean): void {
-    if (!keep) sandbox.stop('not_kept');
-    else if (sandbox.retired) sandbox.stop('forgotten');
-    else sandbox.release();
+    if (isEnding(sandbox.state)) return;
+    if (!keep) sandbox.retire();
+    if (!sandbox.retired) sandbox.release();
+    else if (sandbox.inFlight > 1) sandbox.release();
+    else sandbox.stop(keep ? 'forgotten' : 'not_kept');
   }
 
   /** Stops the sandboxes of these versions: idle ones now, others when their work is done. */
   forget(versionIds: readonly string[]): void {
     const forgotten = new Set(versionIds);
     for (const sandbox of this.#all) {
-      if (!forgotten.has(sandbox.shape.versionId)) continue;
-      sandbox.retired = true;
+      if (sandbox.isBlank || !forgotten.has(sandbox.shape.versionId)) continue;
+      sandbox.retire();
       if (sandbox.state === 'idle') sandbox.stop('forgotten');
     }
   }
 
   capacity(): Capacity {
-    const { total, promised } = this.#budget;
-    let idleBytes = 0;
-    for (const sandbox of this.#idle) idleBytes += sandbox.amount.memoryBytes;
+    const { total, free } = this.#accounts;
+    let { memoryBytes, slots } = free;
     const counts = new Map<string, { idle: number; busy: number }>();
+    let quarantined = 0;
     for (const sandbox of this.#all) {
-      const { state, shape } = sandbox;
-      if (state === 'stopping' || state === 'quarantined') continue;
-      const count = counts.get(shape.versionId) ?? { idle: 0, busy: 0 };
+      const { state } = sandbox;
+      if (state === 'quarantined') quarantined += 1;
+      if (isEnding(state)) continue;
+      if (sandbox.isBlank || (state === 'idle' && !this.#belongsToFloor(sandbox))) {
+        memoryBytes += this.#accounts.promisedTo(sandbox).memoryBytes;
+        slots += 1;
+      }
+      if (sandbox.isBlank) continue;
+      const { versionId } = sandbox.shape;
+      const count = counts.get(versionId) ?? { idle: 0, busy: 0 };
       if (state === 'idle') count.idle += 1;
       else count.busy += 1;
-      counts.set(shape.versionId, count);
+      counts.set(versionId, count);
     }
     return {
       memoryBytesTotal: total.memoryBytes,
-      memoryBytesFree: Math.max(0, total.memoryBytes - promised.memoryBytes + idleBytes),
+      memoryBytesFree: Math.max(0, memoryBytes),
       slotsTotal: total.slots,
-      slotsFree: Math.max(0, total.slots - promised.slots + this.#idle.size),
+      slotsFree: Math.max(0, slots),
       versions: [...counts].map(([versionId, count]) => ({ versionId, ...count })),
-      blanks: [],
-      sandboxesLeaked: 0,
+      blanks: [...this.#blanks.ready()].map(({ kind, count }) => ({
+        runtime: kind.runtime,
+        isolation: kind.isolation,
+        network: kind.network,
+        memoryMb: kind.heapMemoryMb,
+        count,
+      })),
+      sandboxesLeaked: quarantined,
     };
   }
 
   /** Stops all sandboxes at once. Resolves when they are gone, at the latest after 8 s. */
   async close(): Promise<void> {
     this.#closing = true;
+    this.#blanks.close();
+    this.#freezer.close();
     const all = [...this.#all];
     for (const sandbox of all) sandbox.stop('agent_stopping');
     const gone = Promise.all(all.map((sandbox) => sandbox.settled)).then(() => undefined);
     await withDeadline('stopping all sandboxes', CLOSE_DEADLINE_MS, gone);
   }
 
-  #makeRoom(sandbox: Sandbox): boolean {
-    if (this.#budget.fits(sandbox.amount)) return true;
-    const { total, promised } = this.#budget;
-    let memoryBytes = total.memoryBytes - promised.memoryBytes;
-    let slots = total.slots - promised.slots;
-    const victims: Sandbox[] = [];
-    for (const idle of this.#idle) {
-      if (memoryBytes >= sandbox.amount.memoryBytes && slots >= sandbox.amount.slots) break;
-      victims.push(idle);
-      memoryBytes += idle.amount.memoryBytes;
-      slots += idle.amount.slots;
+  #create(kind: SandboxKind, shape: SandboxShape | undefined): Sandbox {
+    const { driver, places, log } = this.options;
+    const changed = (sandbox: Sandbox, from: SandboxState) => this.#changed(sandbox, from);
+    const sandbox = new Sandbox({ kind, shape, driver, places, log, changed });
+    this.#all.add(sandbox);
+    return sandbox;
+  }
+
+  #createBlank(kind: SandboxKind): Sandbox | undefined {
+    const amount = amountOf(blankLimits(kind).memoryMb);
+    const { free } = this.#accounts;
+    // As much again stays free: or the next start would have to give up what was just made.
+    if (this.#closing || free.memoryBytes < 2 * amount.memoryBytes || free.slots < 2) return undefined;
+    const blank = this.#create(kind, undefined);
+    this.#accounts.promise(blank, amount);
+    return blank;
+  }
+
+  async #bootBlank(blank: Sandbox): Promise<void> {
+    await this.#occupy(blank);
+    await blank.boot();
+    this.#notify();
+  }
+
+  async #occupy(sandbox: Sandbox): Promise<void> {
+    try {
+      await this.#accounts.occupy(sandbox);
+    } catch (err) {
+      sandbox.stop('boot_failed');
+      throw err;
     }
-    // Nothing is given up for an invocation that will be refused anyway.
-    if (memoryBytes < sandbox.amount.memoryBytes || slots < sandbox.amount.slots) return false;
+    if (isEnding(sandbox.state)) throw new Error('the sandbox was stopped while it waited for its place');
+  }
+
+  /** Gives up what has to be given up for this amount. Nothing is, when it would not be enough. */
+  #makeRoom(amount: Amount, except: Sandbox | undefined): boolean {
+    let { memoryBytes, slots } = this.#accounts.free;
+    const enough = () => memoryBytes >= amount.memoryBytes && slots >= amount.slots;
+    if (enough()) return true;
+    const victims: Sandbox[] = [];
+    let blanks = 0;
+    for (const candidate of this.#expendable()) {
+      if (enough()) break;
+      if (candidate === except) continue;
+      if (candidate.isBlank) blanks += 1;
+      victims.push(candidate);
+      memoryBytes += this.#accounts.promisedTo(candidate).memoryBytes;
+      slots += 1;
+    }
+    if (!enough()) return false;
     for (const victim of victims) victim.stop('evicted');
+    if (blanks > 0) this.#blanks.pressed();
     return true;
+  }
+
+  *#expendable(): Generator<Sandbox> {
+    yield* this.#blanks.all();
+    const spared = new Map<string, number>();
+    for (const idle of this.#idle.idle) {
+      const taken = spared.get(idle.key) ?? 0;
+      if ((this.#counts.get(idle.key) ?? 0) - taken <= (this.#floors.get(idle.key) ?? 0)) continue;
+      spared.set(idle.key, taken + 1);
+      yield idle;
+    }
+  }
+
+  #belongsToFloor(sandbox: Sandbox): boolean {
+    return (this.#counts.get(sandbox.key) ?? 0) <= (this.#floors.get(sandbox.key) ?? 0);
   }
 
   #changed(sandbox: Sandbox, from: SandboxState): void {
     const { state } = sandbox;
-    if (from === 'idle') this.#leaveIdle(sandbox);
-    if (state === 'idle') this.#enterIdle(sandbox);
-    if (state === 'stopping') this.#budget.withdraw(sandbox.amount);
-    if (state === 'quarantined') this.#budget.promise(sandbox.amount);
+    this.#idle.update(sandbox);
+    if (state === 'idle' && from !== 'idle') {
+      this.#keepAliveFrom(sandbox);
+      this.#freezer.wake();
+    }
+    if (state === 'stopping' && from !== 'stopping') this.#stopping(sandbox);
+    if (state === 'quarantined') this.#accounts.promise(sandbox, amountOf(sandbox.memoryMb));
     if (state === 'gone') {
       this.#all.delete(sandbox);
-      if (from === 'quarantined') this.#budget.withdraw(sandbox.amount);
-      if (this.#occupying.delete(sandbox)) this.#budget.vacate(sandbox.amount);
+      this.#accounts.withdraw(sandbox);
+      this.#accounts.vacate(sandbox);
     }
-    if (state === 'stopping') clearTimeout(this.#keepAlive.get(sandbox));
     this.#notify();
   }
 
-  #enterIdle(sandbox: Sandbox): void {
-    this.#idle.add(sandbox);
-    const siblings = this.#idleByVersion.get(sandbox.shape.versionId);
-    if (siblings === undefined) this.#idleByVersion.set(sandbox.shape.versionId, [sandbox]);
-    else siblings.push(sandbox);
+  #stopping(sandbox: Sandbox): void {
+    clearTimeout(this.#keepAlive.get(sandbox));
+    this.#accounts.withdraw(sandbox);
+    if (sandbox.isBlank) {
+      this.#blanks.remove(sandbox);
+      return;
+    }
+    const count = (this.#counts.get(sandbox.key) ?? 0) - 1;
+    if (count > 0) this.#counts.set(sandbox.key, count);
+    else this.#counts.delete(sandbox.key);
+  }
+
+  #keepAliveFrom(sandbox: Sandbox): void {
     const timer = this.#keepAlive.get(sandbox);
-    if (timer !== undefined) timer.refresh();
+    if (timer !== undefined) {
+      timer.refresh();
+      return;
+    }
     // Left running while the sandbox is busy, where it means nothing; becoming idle moves it forward.
-    else
-      this.#keepAlive.set(
-        sandbox,
-        setTimeout(() => this.#reap(sandbox), sandbox.shape.keepAliveMs),
-      );
-  }
-
-  #leaveIdle(sandbox: Sandbox): void {
-    this.#idle.delete(sandbox);
-    const siblings = this.#idleByVersion.get(sandbox.shape.versionId) ?? [];
-    // Nearly always the last one.
-    siblings.splice(siblings.lastIndexOf(sandbox), 1);
-    if (siblings.length === 0) this.#idleByVersion.delete(sandbox.shape.versionId);
-  }
-
-  #reap(sandbox: Sandbox): void {
-    if (sandbox.state === 'idle') sandbox.stop('keep_alive_over');
+    const reap = setTimeout(() => {
+      if (sandbox.state !== 'idle') return;
+      if (this.#belongsToFloor(sandbox)) reap.refresh();
+      else sandbox.stop('keep_alive_over');
+    }, sandbox.shape.keepAliveMs);
+    this.#keepAlive.set(sandbox, reap);
   }
 
   #notify(): void {
     for (const listener of this.#listeners) listener();
   }
 }
+
+const NOTHING: Amount = { memoryBytes: 0, slots: 0 };

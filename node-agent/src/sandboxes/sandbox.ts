@@ -1,87 +1,28 @@
 import { randomBytes } from 'node:crypto';
 import { withDeadline } from '@lambda-fleet/common/deadline';
 import type { Logger } from '@lambda-fleet/common/logger';
-import type { RuntimeName } from '@lambda-fleet/common/runtime-names';
-import {
-  Conversation,
-  type InitMessage,
-  type InitResult,
-  type InvokeMessage,
-  type InvokeResult,
-} from '../channel/conversation.js';
+import type { InitMessage, InitResult, InvokeMessage, InvokeResult } from '../channel/conversation.js';
 import type { ProtocolViolation } from '../channel/protocol-violation.js';
-import type { LogMessage } from '../channel/runtime-messages.js';
+import type { RuntimeConversation } from '../channel/runtime-conversation.js';
+import { startConversation } from '../channel/start-conversation.js';
 import type { OutputStream } from '../drivers/output-tap.js';
 import type { SandboxDriver, SandboxExit, SandboxInstance, SandboxUsage } from '../drivers/sandbox-driver.js';
-import type { Amount } from './budget.js';
+import { RunDeadlines } from './run-deadlines.js';
 import type { SandboxPlaces } from './sandbox-directories.js';
-
-export type SandboxState =
-  | 'creating'
-  | 'blank'
-  | 'specialising'
-  | 'idle'
-  | 'busy'
-  | 'stopping'
-  | 'gone'
-  | 'quarantined';
-
-const NEXT: Readonly<Record<SandboxState, readonly SandboxState[]>> = {
-  creating: ['blank', 'stopping'],
-  blank: ['specialising', 'stopping'],
-  specialising: ['idle', 'stopping'],
-  idle: ['busy', 'stopping'],
-  busy: ['idle', 'stopping'],
-  stopping: ['gone', 'quarantined'],
-  gone: [],
-  quarantined: ['gone'],
-};
-
-/** Why the agent itself ends a sandbox. */
-export type StopReason =
-  | 'deadline'
-  | 'init_deadline'
-  | 'init_failed'
-  | 'boot_failed'
-  | 'cancelled'
-  | 'keep_alive_over'
-  | 'evicted'
-  | 'forgotten'
-  | 'not_kept'
-  | 'agent_stopping';
-
-/** How a sandbox came to its end. */
-export type SandboxEnd =
-  | { readonly kind: 'stopped'; readonly reason: StopReason }
-  | { readonly kind: 'violation'; readonly violation: ProtocolViolation }
-  /** By itself; `exit` is undefined when it hung up and then did not end. */
-  | { readonly kind: 'exit'; readonly exit: SandboxExit | undefined };
-
-/** Receives what a sandbox writes. */
-export interface SandboxListener {
-  /** False drops a log line unread. */
-  wantsLog(bytes: number): boolean;
-  log(message: LogMessage, text: Buffer): void;
-  /** Output past the runtime's own logging; the engine delivers it late, even after a result. */
-  raw(stream: OutputStream, bytes: Buffer): void;
-}
-
-export interface SandboxShape {
-  readonly versionId: string;
-  readonly runtime: RuntimeName;
-  readonly memoryMb: number;
-  readonly cpus: number;
-  readonly timeoutMs: number;
-  readonly initTimeoutMs: number;
-  readonly keepAliveMs: number;
-}
+import { describeExit, exitWithin } from './sandbox-exit.js';
+import { blankLimits, type SandboxKind, startLimits } from './sandbox-kind.js';
+import type { SandboxListener } from './sandbox-listener.js';
+import { type SandboxShape, shapeKey } from './sandbox-shape.js';
+import { isEnding, NEXT_STATES, type SandboxEnd, type SandboxState, type StopReason } from './sandbox-states.js';
 
 export interface SandboxOptions {
-  readonly shape: SandboxShape;
+  readonly kind: SandboxKind;
+  /** What it is for; undefined makes a blank, which is told by {@link Sandbox.assign}. */
+  readonly shape: SandboxShape | undefined;
   readonly driver: SandboxDriver;
   readonly places: SandboxPlaces;
   readonly log: Logger;
-  /** Called in the turn of the change. */
+  /** Called in the turn of each change of state or of what runs in it. */
   readonly changed: (sandbox: Sandbox, from: SandboxState) => void;
 }
 
@@ -91,11 +32,8 @@ export interface TimedInvokeResult {
   readonly runUs: number;
 }
 
-const MB = 1024 * 1024;
 /** From the driver's start to the runtime's connection; a loaded machine takes seconds. */
 const BOOT_DEADLINE_MS = 30_000;
-const HELLO_DEADLINE_MS = 10_000;
-const PING_INTERVAL_MS = 10_000;
 /** How long a runtime that hung up may take to end. The engine needs about 100 ms to tell its exit status. */
 const EXIT_GRACE_MS = 2_000;
 /** An engine that was away comes back and has to be told again. */
@@ -107,10 +45,10 @@ const STOPPED_EARLY = 'the sandbox was stopped while it started';
  * One sandbox, from the order to make it until nothing is left of it. It serves one function version and is never shared.
  *
  * - creating: directories and the driver's sandbox are made. The runtime's HELLO → blank.
- * - blank: the runtime is up and has no code. `specialise` → specialising.
+ * - blank: the runtime is up and has no code. It may wait so for a function ({@link assign}). `specialise` → specialising.
  * - specialising: code is loaded. READY → idle.
- * - idle: waits for work. `invoke` → busy, in the same turn, so that work in flight is never reaped.
- * - busy: one invocation runs. Its result → idle.
+ * - idle: waits for work, frozen after a while. `invoke` → busy, in the same turn, so that work in flight is never reaped.
+ * - busy: invocations run, as many as its version's concurrency allows. The last result → idle.
  * - stopping: entered from any state above by `stop`, or when the runtime hangs up or breaks the protocol. The channel
  *   is closed, {@link ended} resolves, the driver removes the sandbox → gone, or → quarantined when it cannot.
  * - gone: nothing is left.
@@ -118,26 +56,33 @@ const STOPPED_EARLY = 'the sandbox was stopped while it started';
  */
 export class Sandbox {
   readonly id = randomBytes(8).toString('hex');
-  readonly amount: Amount;
   /** Resolves when it is known how the sandbox ended, before it is gone. */
   readonly ended: Promise<SandboxEnd>;
   /** Resolves in gone or quarantined. Never rejects. */
   readonly settled: Promise<void>;
-  /** To be stopped instead of becoming idle again. */
-  retired = false;
+  /** `performance.now()` of the last time it became idle. */
+  idleSince = 0;
+  /** Invocations it was given; tells whether somebody else's began meanwhile. */
+  invocationsBegun = 0;
   #state: SandboxState = 'creating';
+  #shape: SandboxShape | undefined;
+  #key = '';
+  #retired = false;
+  #frozen = false;
+  #inFlight = 0;
   #instance: SandboxInstance | undefined;
   #booting: Promise<void> | undefined;
-  #conversation: Conversation | undefined;
+  #conversation: RuntimeConversation | undefined;
   #listener: SandboxListener | undefined;
   #taskDir = '';
+  #cacheDir = '';
   #bootOutput = '';
-  #deadline: NodeJS.Timeout | undefined;
+  #deadlines: RunDeadlines | undefined;
   #end: (end: SandboxEnd) => void = () => {};
   #settle: () => void = () => {};
 
   constructor(private readonly options: SandboxOptions) {
-    this.amount = { memoryBytes: options.shape.memoryMb * MB, slots: 1 };
+    if (options.shape !== undefined) this.assign(options.shape);
     this.ended = new Promise((resolve) => {
       this.#end = resolve;
     });
@@ -150,8 +95,64 @@ export class Sandbox {
     return this.#state;
   }
 
+  get kind(): SandboxKind {
+    return this.options.kind;
+  }
+
+  /** Whether it waits for a function. */
+  get isBlank(): boolean {
+    return this.#shape === undefined;
+  }
+
+  /** What it is for. Throws while it is a blank. */
   get shape(): SandboxShape {
-    return this.options.shape;
+    if (this.#shape === undefined) throw new Error(`sandbox ${this.id} is a blank`);
+    return this.#shape;
+  }
+
+  /** See {@link shapeKey}; empty while it is a blank. */
+  get key(): string {
+    return this.#key;
+  }
+
+  /** Where the code goes before {@link specialise}. */
+  get taskDir(): string {
+    return this.#taskDir;
+  }
+
+  /** Where what was compiled of it goes. */
+  get cacheDir(): string {
+    return this.#cacheDir;
+  }
+
+  /** Its memory limit. */
+  get memoryMb(): number {
+    return this.#shape?.memoryMb ?? blankLimits(this.kind).memoryMb;
+  }
+
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
+  get frozen(): boolean {
+    return this.#frozen;
+  }
+
+  /** To be stopped instead of being used again. */
+  get retired(): boolean {
+    return this.#retired;
+  }
+
+  /** Whether it can take an invocation now. */
+  get open(): boolean {
+    if (this.#retired) return false;
+    return this.#state === 'idle' || (this.#state === 'busy' && this.#inFlight < this.shape.concurrency);
+  }
+
+  retire(): void {
+    if (this.#retired) return;
+    this.#retired = true;
+    this.options.changed(this, this.#state);
   }
 
   listen(listener: SandboxListener): void {
@@ -166,15 +167,34 @@ export class Sandbox {
     this.#instance?.resetPeak();
   }
 
-  /** creating → blank. When it rejects the sandbox is stopping, and `ended` says why. */
+  /** Gives a blank, booted or booting, to a version. Once, and for good. */
+  assign(shape: SandboxShape): void {
+    if (this.#shape !== undefined || (this.#state !== 'creating' && this.#state !== 'blank')) {
+      throw new Error(`sandbox ${this.id} is not a blank that waits`);
+    }
+    this.#shape = shape;
+    this.#key = shapeKey(shape);
+  }
+
+  /** creating → blank; later calls wait for the first. When it rejects the sandbox is stopping, and `ended` says why. */
   async boot(): Promise<void> {
+    if (this.#state === 'blank') return;
     try {
-      this.#booting = this.#boot();
+      this.#booting ??= this.#boot();
       await withDeadline('starting a sandbox', BOOT_DEADLINE_MS, this.#booting);
     } catch (err) {
       this.stop('boot_failed');
       throw err;
     }
+  }
+
+  /** Gives a booted sandbox the limits and the network of its function. Throws when it cannot be held to them. */
+  async equip(): Promise<void> {
+    const { driver, kind } = this.options;
+    const instance = this.#instance;
+    if (instance === undefined || isEnding(this.#state)) throw new Error(STOPPED_EARLY);
+    if (driver.adjustable) instance.setLimits(startLimits(this.shape, kind));
+    if (this.shape.network === 'egress') await instance.setEgressHosts(this.shape.egressHosts);
   }
 
   /**
@@ -186,40 +206,77 @@ export class Sandbox {
     this.#enter('specialising');
     const deadline = setTimeout(() => this.stop('init_deadline'), this.shape.initTimeoutMs);
     try {
-      return await conversation.init(message);
+      const result = await conversation.init(message);
+      if (result.ready && this.options.driver.adjustable && !isEnding(this.#state)) {
+        this.#instance?.setLimits({ memoryMb: this.shape.memoryMb, cpus: this.shape.cpus });
+      }
+      return result;
     } finally {
       clearTimeout(deadline);
     }
   }
 
-  /** Where the code goes before {@link specialise}. */
-  get taskDir(): string {
-    return this.#taskDir;
-  }
-
-  /** idle → busy → idle. Rejects with ChannelClosed; `ended` then says why. */
+  /**
+   * idle or busy → busy; the caller calls {@link release} afterwards. Rejects with ChannelClosed, `ended` then says why; or
+   * with RunAbandoned.
+   */
   async invoke(message: InvokeMessage, event: Buffer): Promise<TimedInvokeResult> {
-    const conversation = this.#conversationIn('idle');
-    this.#enter('busy');
-    this.#armDeadline();
+    const { timeoutMs, concurrency } = this.shape;
+    if (!this.open || this.#conversation === undefined) {
+      throw new Error(`sandbox ${this.id} is ${this.#state} and takes no invocation`);
+    }
+    this.#thaw();
+    this.#inFlight += 1;
+    this.invocationsBegun += 1;
+    if (this.#state === 'idle') this.#enter('busy');
+    else this.options.changed(this, 'busy');
+    this.#deadlines ??= new RunDeadlines(timeoutMs, concurrency, (id) => this.abandon(id, 'deadline'));
+    const deadlines = this.#deadlines;
+    deadlines.arm(message.id);
     let writtenAt = performance.now();
     let answered = false;
-    const result = await conversation.invoke(message, event, () => {
+    const answer = this.#conversation.invoke(message, event, () => {
       // A large event is taken piece by piece; its time counts from the last.
       if (answered) return;
       writtenAt = performance.now();
-      this.#armDeadline();
+      deadlines.arm(message.id);
     });
+    const result = await deadlines.race(message.id, answer);
     answered = true;
     const runUs = Math.round((performance.now() - writtenAt) * 1000);
     return { result, runUs };
   }
 
-  /** busy or specialising → idle, after a result or READY. False when the sandbox has ended meanwhile. */
+  /** Gives one run up: kills the sandbox, or when others run in it, lets these finish first. */
+  abandon(id: string, reason: 'deadline' | 'cancelled'): void {
+    if (this.#state !== 'busy' || this.#inFlight === 1) {
+      // The timer of a sandbox that is idle again means nothing.
+      if (reason === 'cancelled' || this.#state === 'busy') this.stop(reason);
+      return;
+    }
+    this.retire();
+    this.#deadlines?.abandon(id, reason);
+  }
+
+  /** specialising → idle after READY; one run less after a result, with the last of them busy → idle. False when it has ended. */
   release(): boolean {
-    if (this.#state === 'stopping' || this.#state === 'gone' || this.#state === 'quarantined') return false;
+    if (isEnding(this.#state)) return false;
+    if (this.#state === 'busy') this.#inFlight -= 1;
+    if (this.#inFlight > 0) {
+      this.options.changed(this, 'busy');
+      return true;
+    }
+    this.idleSince = performance.now();
     this.#enter('idle');
     return true;
+  }
+
+  /** Stops every process in it until the next invocation, or until it is stopped. */
+  freeze(): void {
+    if (this.#state !== 'idle' || this.#frozen) return;
+    this.#frozen = true;
+    this.#conversation?.setFrozen(true);
+    this.#instance?.freeze();
   }
 
   /** → stopping, from any state before; later calls change nothing. */
@@ -227,19 +284,28 @@ export class Sandbox {
     this.#stopWith(async () => ({ kind: 'stopped', reason }));
   }
 
+  #thaw(): void {
+    if (!this.#frozen) return;
+    this.#frozen = false;
+    this.#instance?.thaw();
+    this.#conversation?.setFrozen(false);
+  }
+
   async #boot(): Promise<void> {
-    const { driver, places, shape } = this.options;
+    const { driver, places, kind } = this.options;
     const { taskDir, cacheDir, channelDir } = await places.make(this.id);
     this.#taskDir = taskDir;
+    this.#cacheDir = cacheDir;
     const nonce = randomBytes(16).toString('hex');
     this.#stillCreating();
+    const limits = this.#shape === undefined ? blankLimits(kind) : startLimits(this.#shape, kind);
     this.#instance = await driver.start({
       id: this.id,
-      runtime: shape.runtime,
-      isolation: 'runc',
-      network: 'none',
-      limits: { memoryMb: shape.memoryMb, cpus: shape.cpus },
-      heapMemoryMb: shape.memoryMb,
+      runtime: kind.runtime,
+      isolation: kind.isolation,
+      network: kind.network,
+      limits,
+      heapMemoryMb: kind.heapMemoryMb === 0 ? limits.memoryMb : kind.heapMemoryMb,
       taskDir,
       cacheDir,
       channelDir,
@@ -257,12 +323,7 @@ export class Sandbox {
     stopped.catch(() => {});
     const stream = await Promise.race([this.#instance.channel, exitedEarly, stopped]);
     this.#stillCreating();
-    const conversation = new Conversation({
-      stream,
-      nonce,
-      helloDeadlineMs: HELLO_DEADLINE_MS,
-      pingIntervalMs: PING_INTERVAL_MS,
-    });
+    const conversation = startConversation(kind.runtime, stream, nonce);
     this.#conversation = conversation;
     conversation.listen({
       wantsLog: (bytes) => this.#listener?.wantsLog(bytes) ?? false,
@@ -289,52 +350,29 @@ export class Sandbox {
     throw new Error(STOPPED_EARLY);
   }
 
-  #conversationIn(state: SandboxState): Conversation {
+  #conversationIn(state: SandboxState): RuntimeConversation {
     if (this.#state !== state || this.#conversation === undefined) {
       throw new Error(`sandbox ${this.id} is ${this.#state}, not ${state}`);
     }
     return this.#conversation;
   }
 
-  /**
-   * One timer for the sandbox's life, moved forward by each run: it can only fire `timeoutMs` after the start of the
-   * newest one, so firing while busy means that this one is over its time, and firing while idle means nothing.
-   */
-  #armDeadline(): void {
-    if (this.#deadline !== undefined) {
-      this.#deadline.refresh();
-      return;
-    }
-    this.#deadline = setTimeout(() => {
-      if (this.#state === 'busy') this.stop('deadline');
-    }, this.shape.timeoutMs);
-  }
-
   #hungUp(violation: ProtocolViolation | undefined, exit?: SandboxExit): void {
     this.#stopWith(async () => {
       if (violation !== undefined) return { kind: 'violation', violation };
-      return { kind: 'exit', exit: exit ?? (await this.#exitWithin(EXIT_GRACE_MS)) };
+      return { kind: 'exit', exit: exit ?? (await exitWithin(this.#instance, EXIT_GRACE_MS)) };
     });
-  }
-
-  async #exitWithin(graceMs: number): Promise<SandboxExit | undefined> {
-    if (this.#instance === undefined) return undefined;
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<undefined>((resolve) => {
-      timer = setTimeout(() => resolve(undefined), graceMs);
-    });
-    const exit = await Promise.race([this.#instance.exited, late]);
-    clearTimeout(timer);
-    return exit;
   }
 
   #stopWith(findEnd: () => Promise<SandboxEnd>): void {
-    if (this.#state === 'stopping' || this.#state === 'gone' || this.#state === 'quarantined') return;
+    if (isEnding(this.#state)) return;
     this.#enter('stopping');
-    clearTimeout(this.#deadline);
+    this.#deadlines?.clear();
     // The kernel's evidence does not wait.
     this.#instance?.channelClosed();
     this.#conversation?.close();
+    // What is frozen cannot be killed.
+    this.#thaw();
     void findEnd()
       .then((end) => this.#end(end))
       .then(() => this.#remove());
@@ -361,14 +399,8 @@ export class Sandbox {
 
   #enter(state: SandboxState): void {
     const from = this.#state;
-    if (!NEXT[from].includes(state)) throw new Error(`sandbox ${this.id} cannot go from ${from} to ${state}`);
+    if (!NEXT_STATES[from].includes(state)) throw new Error(`sandbox ${this.id} cannot go from ${from} to ${state}`);
     this.#state = state;
     this.options.changed(this, from);
   }
-}
-
-function describeExit(exit: SandboxExit | undefined): string {
-  if (exit?.outOfMemory) return 'out of memory';
-  if (exit?.signal !== undefined) return `signal ${exit.signal}`;
-  return exit?.code === undefined ? 'status unknown' : `status ${exit.code}`;
 }
