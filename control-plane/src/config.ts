@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { fileContent, LOG_LEVELS, parseEnvironment } from '@lambda-fleet/common/environment';
 import { Secret } from '@lambda-fleet/common/secret';
 import { z } from 'zod';
+import { ISOLATION_POLICIES, type IsolationPolicyName } from './scheduling/isolation-policy.js';
 
 const port = z.coerce.number().int().min(0).max(65_535);
 
@@ -29,6 +30,8 @@ const schema = z.object({
   LAMBDA_QUEUE_BUDGET_MS: z.coerce.number().int().min(0).max(900_000).default(10_000),
   /** Invocations in progress at once, waiting ones included. */
   LAMBDA_CONCURRENCY_MAX: z.coerce.number().int().min(1).default(1_000),
+  /** What `isolation: auto` means: gVisor wherever an eligible node has it, or runc always. */
+  LAMBDA_ISOLATION_POLICY: z.enum(ISOLATION_POLICIES).default('gvisor'),
   LAMBDA_LOG_LEVEL: z.enum(LOG_LEVELS).default('info'),
 });
 
@@ -44,6 +47,7 @@ export interface ControlPlaneConfig {
   readonly development: boolean;
   readonly queueBudgetMs: number;
   readonly concurrencyMax: number;
+  readonly isolationPolicy: IsolationPolicyName;
   readonly logLevel: string;
 }
 
@@ -62,6 +66,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): ControlPlaneCo
     development: value.LAMBDA_DEV === 'true',
     queueBudgetMs: value.LAMBDA_QUEUE_BUDGET_MS,
     concurrencyMax: value.LAMBDA_CONCURRENCY_MAX,
+    isolationPolicy: value.LAMBDA_ISOLATION_POLICY,
     logLevel: value.LAMBDA_LOG_LEVEL,
   });
 }

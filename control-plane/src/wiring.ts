@@ -12,6 +12,7 @@ import { migrateDatabase } from './db/migrate.js';
 import { NotificationListener } from './db/notification-listener.js';
 import { ExecutionTable } from './executions/execution-table.js';
 import { Deployer } from './functions/deployer.js';
+import { resolvedVersionOf } from './functions/function-record.js';
 import { FunctionTable } from './functions/function-table.js';
 import { VersionCache } from './functions/version-cache.js';
 import { functionUrl } from './gateway/function-url.js';
@@ -41,8 +42,10 @@ import { NodeStore } from './nodes/node-store.js';
 import { NodeTracker } from './nodes/node-tracker.js';
 import { Readiness } from './nodes/readiness.js';
 import { ConnectedNodesView } from './scheduling/connected-nodes-view.js';
+import { IsolationPolicy } from './scheduling/isolation-policy.js';
 import { MemoryPlacementLedger } from './scheduling/memory-placement-ledger.js';
 import { Placement } from './scheduling/placement.js';
+import { ProvisionedFloors } from './scheduling/provisioned-floors.js';
 
 /** Request bodies that are in memory together. */
 const BODY_BYTES_MAX = 512 * 1024 * 1024;
@@ -109,12 +112,25 @@ export async function wireControlPlane(
   });
   const view = new ConnectedNodesView(registry, ledger);
   const placement: Placement = new Placement({ view, ledger, queue: WAITING });
+  const isolation = new IsolationPolicy(config.isolationPolicy, view);
   const tracker = new NodeTracker({ registry, store: nodeStore, log });
   lifecycle.onClose('node tracker', () => tracker.close());
+
+  const floors = new ProvisionedFloors({
+    load: async () => (await functions.listProvisioned()).map(resolvedVersionOf),
+    isolationOf: (asked) => isolation.isolationOf(asked, performance.now()),
+    view,
+    registry,
+    log,
+  });
+  lifecycle.onClose('provisioned floors', () => floors.close());
+  notifications.on('functions', () => floors.functionsChanged());
+  notifications.onRestored(() => floors.functionsChanged());
 
   const invoke = createInvoke({
     limiter: new ConcurrencyLimiter(config.concurrencyMax),
     placement,
+    isolation,
     registry,
     journal,
     queueBudgetMs: config.queueBudgetMs,
@@ -132,11 +148,15 @@ export async function wireControlPlane(
         onClosed: (session) => {
           registry.remove(session);
           view.remove(session);
+          floors.nodesChanged();
         },
       },
       readArtifact: (projectId, sha256) => artifacts.read(projectId, sha256),
       refuseHello: (hello) => refuseHello(hello, config.development),
-      onWelcomed: (session) => tracker.welcomed(session),
+      onWelcomed: (session) => {
+        tracker.welcomed(session);
+        floors.nodesChanged();
+      },
       log,
     }),
     { host: config.grpcHost, port: config.grpcPort, tls: config.tls },

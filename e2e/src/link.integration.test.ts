@@ -229,7 +229,7 @@ function invoke(session: NodeSession, payload: Buffer, deadlineMs = 20_000): Pro
     clientContext: '',
     singleUse: false,
   };
-  return session.dispatch(SPEC, request, 1, deadlineMs);
+  return session.dispatch(SPEC, request, 'runc', 1, deadlineMs);
 }
 
 function bodyOf(answer: DispatchAnswer): Buffer {

@@ -58,6 +58,16 @@ export class FunctionTable {
     );
   }
 
+  /** The functions of all projects whose newest version has sandboxes that are kept ready. */
+  async listProvisioned(): Promise<readonly FunctionRecord[]> {
+    return this.database.run(
+      'list provisioned functions',
+      (sql) => sql<FunctionRecord[]>`
+        select ${columns(sql)} from functions f join versions v on v.id = f.latest_version_id
+        where v.provisioned_concurrency > 0`,
+    );
+  }
+
   /** @throws FleetError `conflict` when the name or the route is taken. */
   async insert(draft: FunctionDraft): Promise<FunctionRecord> {
     return this.#write(

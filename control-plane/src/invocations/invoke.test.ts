@@ -16,6 +16,7 @@ import type { ResolvedVersion } from '../functions/resolved-version.js';
 import { NodeRegistry } from '../nodes/node-registry.js';
 import { NodeSession } from '../nodes/node-session.js';
 import { ConnectedNodesView } from '../scheduling/connected-nodes-view.js';
+import { IsolationPolicy } from '../scheduling/isolation-policy.js';
 import { MemoryPlacementLedger } from '../scheduling/memory-placement-ledger.js';
 import { Placement } from '../scheduling/placement.js';
 import type { ExecutionRecord } from './execution-record.js';
@@ -70,8 +71,9 @@ function system(options: { concurrencyMax?: number; queueBudgetMs?: number } = {
     },
     onGone: (nodeId) => ledger.removeNode(nodeId),
   });
+  const view = new ConnectedNodesView(registry, ledger);
   const placement: Placement = new Placement({
-    view: new ConnectedNodesView(registry, ledger),
+    view,
     ledger,
     queue: { perLaneMax: 2, totalMax: 10 },
   });
@@ -85,6 +87,7 @@ function system(options: { concurrencyMax?: number; queueBudgetMs?: number } = {
   const invoke = createInvoke({
     limiter: new ConcurrencyLimiter(options.concurrencyMax ?? 100),
     placement,
+    isolation: new IsolationPolicy('gvisor', view),
     registry,
     journal,
     queueBudgetMs: options.queueBudgetMs ?? 2_000,

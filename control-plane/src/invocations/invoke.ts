@@ -7,6 +7,8 @@ import type { ResolvedVersion } from '../functions/resolved-version.js';
 import type { DispatchAnswer } from '../nodes/dispatch.js';
 import type { NodeRegistry } from '../nodes/node-registry.js';
 import type { NodeSession } from '../nodes/node-session.js';
+import type { Demand } from '../scheduling/cluster-view.js';
+import type { IsolationPolicy } from '../scheduling/isolation-policy.js';
 import type { Placement, PlacementFailure } from '../scheduling/placement.js';
 import type { Reservation } from '../scheduling/placement-ledger.js';
 import {
@@ -23,6 +25,7 @@ import { OUTCOME_NAMES } from './unclaimed-result.js';
 export interface InvokeOptions {
   readonly limiter: ConcurrencyLimiter;
   readonly placement: Placement;
+  readonly isolation: IsolationPolicy;
   readonly registry: NodeRegistry;
   readonly journal: Journal;
   /** How long an invocation may wait for a node in all, milliseconds. */
@@ -82,18 +85,13 @@ export function createInvoke(options: InvokeOptions): Invoke {
 }
 
 async function placeAndDispatch(
-  { placement, registry, queueBudgetMs }: InvokeOptions,
+  { placement, isolation, registry, queueBudgetMs }: InvokeOptions,
   version: ResolvedVersion,
   request: InvocationRequest,
   phases: { placeMs: number },
 ): Promise<Conclusion> {
   const { spec } = version;
-  const demand = {
-    functionId: spec.functionId,
-    versionId: spec.versionId,
-    runtime: spec.runtime,
-    memoryBytes: spec.memoryMb * BYTES_PER_MB,
-  };
+  const demand = demandOf(version, isolation.isolationOf(version.isolation, request.arrivedAt));
   const deadlineMs = queueBudgetMs + spec.initTimeoutMs + spec.timeoutMs + ANSWER_GRACE_MS;
   const placingSince = performance.now();
   let refusedBy: Set<string> | undefined;
@@ -101,13 +99,16 @@ async function placeAndDispatch(
 
   for (;;) {
     const waitMs = queueBudgetMs - (performance.now() - placingSince);
-    if (waitMs <= 0) return placementFailed('expired', spec.runtime, lastRefusal);
+    if (waitMs <= 0) return placementFailed('expired', '', lastRefusal);
     const pending = placement.place(request.id, demand, refusedBy, waitMs);
     const placed = pending instanceof Promise ? await pending : pending;
-    if (typeof placed === 'string') return placementFailed(placed, spec.runtime, lastRefusal);
+    if (typeof placed === 'string') {
+      return placementFailed(placed, placement.missingFor(demand) ?? '', lastRefusal);
+    }
     const waited = pending instanceof Promise;
     phases.placeMs = performance.now() - placingSince;
-    const answer = await dispatchTo(placement, registry.session(placed.nodeId), placed, version, request, deadlineMs);
+    const session = registry.session(placed.nodeId);
+    const answer = await dispatchTo(placement, session, placed, version, request, demand.isolation, deadlineMs);
     if (answer.kind === 'ended') {
       const outcome = OUTCOME_NAMES[answer.end.outcome] ?? 'outcome_unknown';
       const reason = answer.end.error?.errorMessage;
@@ -128,23 +129,42 @@ async function dispatchTo(
   reservation: Reservation,
   version: ResolvedVersion,
   request: InvocationRequest,
+  isolation: string,
   deadlineMs: number,
 ): Promise<DispatchAnswer & { session?: NodeSession }> {
   try {
     if (session === undefined) return { kind: 'unsent' };
-    const answer = await session.dispatch(version.spec, request, FIRST_EPOCH, deadlineMs);
+    const answer = await session.dispatch(version.spec, request, isolation, FIRST_EPOCH, deadlineMs);
     return { ...answer, session };
   } finally {
     placement.release(reservation);
   }
 }
 
-function placementFailed(failure: PlacementFailure, runtime: string, lastRefusal: string): Conclusion {
+/** What one invocation needs: its part of a sandbox, where several share one. */
+export function demandOf({ spec }: ResolvedVersion, isolation: string): Demand {
+  const concurrency = Math.max(1, spec.concurrency);
+  return {
+    functionId: spec.functionId,
+    versionId: spec.versionId,
+    runtime: spec.runtime,
+    isolation,
+    network: spec.network === '' ? 'none' : spec.network,
+    memoryMb: spec.memoryMb,
+    concurrency,
+    amount: {
+      memoryBytes: Math.ceil((spec.memoryMb * BYTES_PER_MB) / concurrency),
+      milliSlots: Math.ceil(1_000 / concurrency),
+    },
+  };
+}
+
+function placementFailed(failure: PlacementFailure, missing: string, lastRefusal: string): Conclusion {
   switch (failure) {
     case 'queue_full':
       return { outcome: 'throttled', reason: 'Too many invocations of this function wait for a node already.' };
-    case 'no_such_runtime':
-      return { outcome: 'not_started', reason: `No connected node offers the runtime ${runtime}.` };
+    case 'impossible':
+      return { outcome: 'not_started', reason: `No connected node offers ${missing}.` };
     case 'expired':
       return {
         outcome: 'not_started',

@@ -9,8 +9,6 @@ export interface DispatchRequest {
   readonly traceId: string;
   readonly clientContext: string;
   readonly singleUse: boolean;
-  /** What its sandbox must have; absent is whatever the node has. */
-  readonly isolation?: string;
 }
 
 /** What a node made of one dispatched invocation. */

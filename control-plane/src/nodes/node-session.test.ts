@@ -88,6 +88,7 @@ function session() {
         clientContext: '',
         singleUse: false,
       },
+      'runc',
       1,
       deadlineMs,
     );

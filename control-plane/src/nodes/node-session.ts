@@ -16,6 +16,7 @@ import {
   type ResponseChunk,
   type ResponseEnd,
   type VersionSpec,
+  type WarmFloor,
 } from '@lambda-fleet/proto';
 import { Dispatch, type DispatchAnswer, type DispatchRequest } from './dispatch.js';
 
@@ -120,8 +121,14 @@ export class NodeSession {
     this.#writer.drained();
   }
 
-  /** Sends the invocation and resolves with what became of it; never rejects. */
-  dispatch(spec: VersionSpec, request: DispatchRequest, epoch: number, deadlineMs: number): Promise<DispatchAnswer> {
+  /** Sends the invocation, to be run under this isolation, and resolves with what became of it; never rejects. */
+  dispatch(
+    spec: VersionSpec,
+    request: DispatchRequest,
+    isolation: string,
+    epoch: number,
+    deadlineMs: number,
+  ): Promise<DispatchAnswer> {
     if (this.#state === 'closed' || this.#dispatches.has(request.id)) return Promise.resolve({ kind: 'unsent' });
     const streamed = request.payload.length > INLINE_BODY_BYTES_MAX;
     if (streamed && !this.payloads.attached) return Promise.resolve({ kind: 'unsent' });
@@ -147,7 +154,7 @@ export class NodeSession {
         payload: streamed ? EMPTY : request.payload,
         clientContext: request.clientContext,
         singleUse: request.singleUse,
-        isolation: request.isolation ?? '',
+        isolation,
       };
       this.send({ message: { $case: 'invoke', value: invoke } }, 256 + invoke.payload.length);
       if (streamed) this.payloads.send({ invocationId: request.id, epoch }, request.payload);
@@ -161,6 +168,15 @@ export class NodeSession {
 
   acknowledgeLogs(sequence: number): void {
     this.send({ message: { $case: 'logAck', value: { sequence } } }, 16);
+  }
+
+  /** Tells the agent how many sandboxes of these versions to keep ready. */
+  warm(floors: WarmFloor[]): void {
+    for (const { spec } of floors) {
+      // Its code has to be fetched.
+      if (spec !== undefined) this.#specsSent.set(spec.versionId, spec);
+    }
+    this.send({ message: { $case: 'warm', value: { floors } } }, 512 * floors.length);
   }
 
   forget(versionIds: string[]): void {

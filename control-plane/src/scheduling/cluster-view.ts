@@ -13,12 +13,18 @@ export interface NodeView {
   /** Connected, heard of lately and not cordoned. */
   readonly eligible: boolean;
   readonly runtimes: ReadonlySet<string>;
+  /** `runc`, `gvisor`, `none`. */
+  readonly isolation: ReadonlySet<string>;
+  /** `none`, `egress`. */
+  readonly networks: ReadonlySet<string>;
   /** Idle sandboxes count as free: the agent gives them up on demand. */
   readonly memoryBytesFree: number;
   readonly slotsFree: number;
   readonly slotsTotal: number;
   /** Sandboxes of the version, idle and busy, that the agent last reported. */
   sandboxesOf(versionId: string): number;
+  /** Prewarmed sandboxes, last reported, that could become one for this demand. */
+  blanksFor(demand: Demand): number;
   /** Invocations of the version that this replica has placed there. */
   inFlightOf(versionId: string): number;
 }
@@ -28,5 +34,17 @@ export interface Demand {
   readonly functionId: string;
   readonly versionId: string;
   readonly runtime: string;
+  readonly isolation: string;
+  readonly network: string;
+  readonly memoryMb: number;
+  /** Invocations that share a sandbox. */
+  readonly concurrency: number;
+  /** What one invocation takes of a node: its part of a sandbox. */
+  readonly amount: Amount;
+}
+
+export interface Amount {
   readonly memoryBytes: number;
+  /** Thousandths of a slot: whole numbers, so that what is given back is exactly what was taken. */
+  readonly milliSlots: number;
 }

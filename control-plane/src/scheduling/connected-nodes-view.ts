@@ -1,6 +1,6 @@
 import type { NodeRegistry } from '../nodes/node-registry.js';
 import type { NodeSession } from '../nodes/node-session.js';
-import type { ClusterView, NodeView } from './cluster-view.js';
+import type { ClusterView, Demand, NodeView } from './cluster-view.js';
 import type { PlacementLedger } from './placement-ledger.js';
 
 /** The cluster as the ranking sees it: the connected nodes and what the ledger has left of each. */
@@ -41,6 +41,8 @@ export class ConnectedNodesView implements ClusterView {
 class SessionView implements NodeView {
   readonly id: string;
   readonly runtimes: ReadonlySet<string>;
+  readonly isolation: ReadonlySet<string>;
+  readonly networks: ReadonlySet<string>;
 
   constructor(
     private readonly session: NodeSession,
@@ -49,6 +51,8 @@ class SessionView implements NodeView {
   ) {
     this.id = session.nodeId;
     this.runtimes = new Set(session.hello.runtimes.map((runtime) => runtime.name));
+    this.isolation = new Set(session.hello.isolation);
+    this.networks = new Set(session.hello.networks);
   }
 
   get eligible(): boolean {
@@ -69,6 +73,15 @@ class SessionView implements NodeView {
 
   sandboxesOf(versionId: string): number {
     return this.session.sandboxesOf(versionId);
+  }
+
+  blanksFor({ runtime, isolation, network, memoryMb }: Demand): number {
+    let count = 0;
+    for (const blank of this.session.capacity.blanks) {
+      if (blank.runtime !== runtime || blank.isolation !== isolation || blank.network !== network) continue;
+      if (blank.memoryMb === 0 || blank.memoryMb === memoryMb) count += blank.count;
+    }
+    return count;
   }
 
   inFlightOf(versionId: string): number {

@@ -1,12 +1,15 @@
+import type { Amount } from './cluster-view.js';
 import type { PlacementLedger, Reservation } from './placement-ledger.js';
 
 interface NodeAccount {
   memoryBytes: number;
   slots: number;
   memoryBytesReserved: number;
+  milliSlotsReserved: number;
   readonly reservations: Map<string, Reservation>;
 }
 
+const MILLI = 1_000;
 const NOTHING = { memoryBytes: 0, slots: 0 } as const;
 
 /** The ledger of a control plane with one replica: nothing to agree on with others. */
@@ -16,7 +19,7 @@ export class MemoryPlacementLedger implements PlacementLedger {
   setCapacity(nodeId: string, capacity: { readonly memoryBytes: number; readonly slots: number }): void {
     const node = this.#nodes.get(nodeId);
     if (node === undefined) {
-      this.#nodes.set(nodeId, { ...capacity, memoryBytesReserved: 0, reservations: new Map() });
+      this.#nodes.set(nodeId, { ...capacity, memoryBytesReserved: 0, milliSlotsReserved: 0, reservations: new Map() });
       return;
     }
     node.memoryBytes = capacity.memoryBytes;
@@ -27,13 +30,15 @@ export class MemoryPlacementLedger implements PlacementLedger {
     this.#nodes.delete(nodeId);
   }
 
-  reserve(invocationId: string, candidates: readonly string[], memoryBytes: number): Reservation | undefined {
+  reserve(invocationId: string, candidates: readonly string[], amount: Amount): Reservation | undefined {
     for (const nodeId of candidates) {
       const node = this.#nodes.get(nodeId);
-      if (node === undefined || node.reservations.size >= node.slots) continue;
-      if (node.memoryBytesReserved + memoryBytes > node.memoryBytes) continue;
-      const reservation = { invocationId, nodeId, memoryBytes };
-      node.memoryBytesReserved += memoryBytes;
+      if (node === undefined) continue;
+      if (node.milliSlotsReserved + amount.milliSlots > node.slots * MILLI) continue;
+      if (node.memoryBytesReserved + amount.memoryBytes > node.memoryBytes) continue;
+      const reservation = { invocationId, nodeId, amount };
+      node.memoryBytesReserved += amount.memoryBytes;
+      node.milliSlotsReserved += amount.milliSlots;
       node.reservations.set(invocationId, reservation);
       return reservation;
     }
@@ -45,7 +50,8 @@ export class MemoryPlacementLedger implements PlacementLedger {
     // Compared by identity: after a node was removed and came back, an old reservation must not be subtracted from its new account.
     if (node?.reservations.get(reservation.invocationId) !== reservation) return;
     node.reservations.delete(reservation.invocationId);
-    node.memoryBytesReserved -= reservation.memoryBytes;
+    node.memoryBytesReserved -= reservation.amount.memoryBytes;
+    node.milliSlotsReserved -= reservation.amount.milliSlots;
   }
 
   free(nodeId: string): { readonly memoryBytes: number; readonly slots: number } {
@@ -53,7 +59,7 @@ export class MemoryPlacementLedger implements PlacementLedger {
     if (node === undefined) return NOTHING;
     return {
       memoryBytes: Math.max(0, node.memoryBytes - node.memoryBytesReserved),
-      slots: Math.max(0, node.slots - node.reservations.size),
+      slots: Math.max(0, node.slots - node.milliSlotsReserved / MILLI),
     };
   }
 }

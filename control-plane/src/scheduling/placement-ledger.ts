@@ -1,15 +1,17 @@
-/** A claim on one node's memory and on one of its slots, for one invocation. */
+import type { Amount } from './cluster-view.js';
+
+/** A claim on one node's memory and on a slot or a part of one, for one invocation. */
 export interface Reservation {
   readonly invocationId: string;
   readonly nodeId: string;
-  readonly memoryBytes: number;
+  readonly amount: Amount;
 }
 
 /**
  * Commits reservations atomically among all replicas that share it.
  *
  * Contract, for every implementation (`placement-ledger.contract.ts`):
- * - `reserve` takes the first candidate that still has a slot and the memory, or none.
+ * - `reserve` takes the first candidate that still has the amount, or none.
  * - What was reserved and not released never exceeds a node's capacity at the time of the reservation.
  * - `release` returns exactly what was reserved; releasing twice changes nothing.
  * - A capacity that shrinks below what is reserved makes the node full, not negative.
@@ -23,7 +25,7 @@ export interface PlacementLedger {
   reserve(
     invocationId: string,
     candidates: readonly string[],
-    memoryBytes: number,
+    amount: Amount,
   ): Reservation | undefined | Promise<Reservation | undefined>;
   release(reservation: Reservation): void;
   /** What is left on a node as this replica knows it, for its view. */

@@ -1,6 +1,6 @@
 import type { ClusterView, Demand, NodeView } from './cluster-view.js';
 import type { PlacementLedger, Reservation } from './placement-ledger.js';
-import { offersRuntime, rankNodes } from './rank-nodes.js';
+import { missingFor, rankNodes } from './rank-nodes.js';
 import { WaitQueue, type WaitQueueOptions } from './wait-queue.js';
 
 /** Why no node could be found. */
@@ -9,8 +9,8 @@ export type PlacementFailure =
   | 'queue_full'
   /** Waited as long as it may. */
   | 'expired'
-  /** Nodes are connected and none of them has the runtime, so waiting is pointless. */
-  | 'no_such_runtime';
+  /** Nodes are connected and none of them has what it needs, so waiting is pointless. */
+  | 'impossible';
 
 export interface PlacementOptions {
   readonly view: ClusterView;
@@ -47,6 +47,11 @@ export class Placement {
     return found ?? this.#wait(invocationId, demand, waitMs);
   }
 
+  /** What the connected nodes lack for it; undefined when nothing. */
+  missingFor(demand: Demand): string | undefined {
+    return missingFor(this.options.view, demand);
+  }
+
   release(reservation: Reservation): void {
     this.options.ledger.release(reservation);
     this.#queue.pump();
@@ -59,7 +64,7 @@ export class Placement {
 
   async #wait(invocationId: string, demand: Demand, waitMs: number): Promise<Reservation | PlacementFailure> {
     const { view } = this.options;
-    if (view.size > 0 && !offersRuntime(view, demand.runtime)) return 'no_such_runtime';
+    if (view.size > 0 && missingFor(view, demand) !== undefined) return 'impossible';
     if (waitMs <= 0) return 'expired';
     const waited = await this.#queue.wait(demand.functionId, waitMs, () =>
       this.#attempt(invocationId, demand, undefined),
@@ -75,7 +80,7 @@ export class Placement {
     const ranked = rankNodes(this.options.view, demand);
     const candidates = excluded === undefined ? ranked : ranked.filter((node) => !excluded.has(node.id));
     if (candidates.length === 0) return undefined;
-    return this.options.ledger.reserve(invocationId, candidates.map(nodeId), demand.memoryBytes);
+    return this.options.ledger.reserve(invocationId, candidates.map(nodeId), demand.amount);
   }
 }
 

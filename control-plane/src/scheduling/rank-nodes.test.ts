@@ -1,12 +1,23 @@
 import { describe, expect, it } from 'vitest';
 import type { Demand, NodeView } from './cluster-view.js';
-import { CANDIDATES_MAX, offersRuntime, rankNodes } from './rank-nodes.js';
+import { CANDIDATES_MAX, missingFor, rankNodes } from './rank-nodes.js';
 
-const DEMAND: Demand = { functionId: 'f', versionId: 'v', runtime: 'nodejs', memoryBytes: 100 };
+const DEMAND: Demand = {
+  functionId: 'f',
+  versionId: 'v',
+  runtime: 'nodejs',
+  isolation: 'runc',
+  network: 'none',
+  memoryMb: 100,
+  concurrency: 1,
+  amount: { memoryBytes: 100, milliSlots: 1_000 },
+};
 
 interface Sketch {
   eligible?: boolean;
   runtimes?: string[];
+  isolation?: string[];
+  blanks?: number;
   memory?: number;
   free?: number;
   sandboxes?: number;
@@ -18,11 +29,14 @@ function node(id: string, sketch: Sketch = {}): NodeView {
     id,
     eligible: sketch.eligible ?? true,
     runtimes: new Set(sketch.runtimes ?? ['nodejs']),
+    isolation: new Set(sketch.isolation ?? ['runc']),
+    networks: new Set(['none']),
     memoryBytesFree: sketch.memory ?? 1_000,
     slotsFree: sketch.free ?? 10,
     slotsTotal: 10,
     sandboxesOf: () => sketch.sandboxes ?? 0,
     inFlightOf: () => sketch.inFlight ?? 0,
+    blanksFor: () => sketch.blanks ?? 0,
   };
 }
 
@@ -35,6 +49,7 @@ describe('rankNodes', () => {
     ['has no slot', { free: 0 }],
     ['has too little memory', { memory: 99 }],
     ['does not have the runtime', { runtimes: ['python'] }],
+    ['does not have the isolation', { isolation: ['gvisor'] }],
   ])('leaves out a node that %s', (_why, sketch) => {
     expect(rank([node('a', sketch)])).toEqual([]);
   });
@@ -52,6 +67,17 @@ describe('rankNodes', () => {
       node('idle', { sandboxes: 3, inFlight: 2, free: 1 }),
     ]);
     expect(ranked[0]).toBe('idle');
+  });
+
+  it('counts a sandbox as often as it takes invocations at once', () => {
+    const nodes = [node('a'), node('shared', { sandboxes: 1, inFlight: 9 })];
+    expect(rank(nodes, { ...DEMAND, concurrency: 10 })[0]).toBe('shared');
+    expect(rank([node('a', { blanks: 1 }), nodes[1] ?? node('b')], { ...DEMAND, concurrency: 9 })[0]).toBe('a');
+  });
+
+  it('puts a node with a blank before all without, and after a warm one', () => {
+    const nodes = [node('cold'), node('blank', { blanks: 1, free: 1 }), node('warm', { sandboxes: 1 })];
+    expect(rank(nodes)).toEqual(['warm', 'blank', 'cold']);
   });
 
   it('prefers the fullest of the warm nodes, so that the others can empty', () => {
@@ -82,11 +108,16 @@ describe('rankNodes', () => {
   });
 });
 
-describe('offersRuntime', () => {
+describe('missingFor', () => {
+  const missing = (sketch: Sketch) => missingFor({ nodes: [node('a', sketch)], size: 1 }, DEMAND);
+
   it('counts a node that is full, but not one that is out of service', () => {
-    const full = [node('a', { free: 0, runtimes: ['python'] })];
-    const out = [node('a', { eligible: false, runtimes: ['python'] })];
-    expect(offersRuntime({ nodes: full, size: 1 }, 'python')).toBe(true);
-    expect(offersRuntime({ nodes: out, size: 1 }, 'python')).toBe(false);
+    expect(missing({ free: 0 })).toBeUndefined();
+    expect(missing({ eligible: false })).toBe('the runtime nodejs');
+  });
+
+  it('names what no node has', () => {
+    expect(missing({ runtimes: ['python'] })).toBe('the runtime nodejs');
+    expect(missing({ isolation: ['gvisor'] })).toBe('the runtime nodejs with isolation runc');
   });
 });

@@ -1,0 +1,43 @@
+import type { ClusterView } from './cluster-view.js';
+
+/** What `auto` means: gVisor wherever an eligible node has it, or runc always. */
+export const ISOLATION_POLICIES = ['gvisor', 'runc'] as const;
+export type IsolationPolicyName = (typeof ISOLATION_POLICIES)[number];
+
+/** What nodes offer changes when one comes or goes; asking all of them for every invocation would be the dearest part of it. */
+const BELIEVED_MS = 100;
+
+/**
+ * Decides what isolates an invocation.
+ *
+ * A function that names an isolation gets it or does not run. `auto` is gVisor where the policy says so and some eligible node has
+ * it, else runc, and on a fleet of plain processes, which exists in development only, none.
+ */
+export class IsolationPolicy {
+  #automatic = 'runc';
+  #decidedAt = Number.NEGATIVE_INFINITY;
+
+  constructor(
+    private readonly policy: IsolationPolicyName,
+    private readonly view: ClusterView,
+  ) {}
+
+  isolationOf(asked: 'auto' | 'gvisor' | 'runc', now: number): string {
+    if (asked !== 'auto') return asked;
+    if (now - this.#decidedAt >= BELIEVED_MS) {
+      this.#automatic = this.#decide();
+      this.#decidedAt = now;
+    }
+    return this.#automatic;
+  }
+
+  #decide(): string {
+    const offered = new Set<string>();
+    for (const node of this.view.nodes) {
+      if (!node.eligible) continue;
+      if (this.policy === 'gvisor' && node.isolation.has('gvisor')) return 'gvisor';
+      for (const kind of node.isolation) offered.add(kind);
+    }
+    return offered.has('runc') || !offered.has('none') ? 'runc' : 'none';
+  }
+}

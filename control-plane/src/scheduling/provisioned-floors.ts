@@ -1,0 +1,115 @@
+import { errorText } from '@lambda-fleet/common/errors';
+import type { Logger } from '@lambda-fleet/common/logger';
+import type { VersionSpec, WarmFloor } from '@lambda-fleet/proto';
+import type { NodeRegistry } from '../nodes/node-registry.js';
+import type { NodeSession } from '../nodes/node-session.js';
+import { assignFloors } from './assign-floors.js';
+import type { ClusterView, NodeView } from './cluster-view.js';
+
+/** A version of which sandboxes are kept ready. */
+export interface ProvisionedVersion {
+  readonly spec: VersionSpec;
+  readonly isolation: 'auto' | 'gvisor' | 'runc';
+  readonly provisionedConcurrency: number;
+}
+
+export interface ProvisionedFloorsOptions {
+  /** All versions that have a floor. */
+  readonly load: () => Promise<readonly ProvisionedVersion[]>;
+  readonly isolationOf: (asked: 'auto' | 'gvisor' | 'runc') => string;
+  readonly view: ClusterView;
+  readonly registry: NodeRegistry;
+  readonly log: Logger;
+}
+
+/** Changes of functions and nodes come in bursts. */
+const LINGER_MS = 50;
+/** The backstop for lost notices, and for nodes that have become eligible or silent. */
+const LOOK_MS = 10_000;
+
+/**
+ * Tells nodes how many sandboxes of which versions to keep ready, so that together they keep what each version asks for.
+ *
+ * What a node was told is remembered per session, because a session begins with no floors. While the database is away the
+ * floors that are known stay.
+ */
+export class ProvisionedFloors {
+  readonly #told = new WeakMap<NodeSession, Map<string, WarmFloor>>();
+  #versions: readonly ProvisionedVersion[] = [];
+  #stale = true;
+  #timer: NodeJS.Timeout | undefined;
+  #closed = false;
+  readonly #backstop: NodeJS.Timeout;
+
+  constructor(private readonly options: ProvisionedFloorsOptions) {
+    this.#backstop = setInterval(() => this.functionsChanged(), LOOK_MS).unref();
+    this.functionsChanged();
+  }
+
+  functionsChanged(): void {
+    this.#stale = true;
+    this.#wake();
+  }
+
+  nodesChanged(): void {
+    this.#wake();
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearInterval(this.#backstop);
+    clearTimeout(this.#timer);
+  }
+
+  #wake(): void {
+    if (this.#closed || this.#timer !== undefined) return;
+    this.#timer = setTimeout(() => void this.#look(), LINGER_MS);
+    this.#timer.unref();
+  }
+
+  async #look(): Promise<void> {
+    const { load, log, registry, view } = this.options;
+    if (this.#stale) {
+      this.#stale = false;
+      try {
+        this.#versions = await load();
+      } catch (err) {
+        log.warn({ reason: errorText(err) }, 'floors_not_loaded');
+      }
+    }
+    this.#timer = undefined;
+    if (this.#closed) return;
+    const nodes = [...view.nodes].filter((node) => node.eligible);
+    const wanted = this.#assign(nodes);
+    for (const session of registry.sessions()) this.#tell(session, wanted.get(session.nodeId) ?? new Map());
+  }
+
+  /** Node → version → floor. */
+  #assign(nodes: readonly NodeView[]): Map<string, Map<string, WarmFloor>> {
+    const wanted = new Map<string, Map<string, WarmFloor>>();
+    for (const { spec, isolation: asked, provisionedConcurrency } of this.#versions) {
+      const isolation = this.options.isolationOf(asked);
+      for (const [nodeId, sandboxes] of assignFloors(nodes, spec, isolation, provisionedConcurrency)) {
+        const floors = wanted.get(nodeId) ?? new Map<string, WarmFloor>();
+        wanted.set(nodeId, floors.set(spec.versionId, { spec, isolation, sandboxes }));
+      }
+    }
+    return wanted;
+  }
+
+  #tell(session: NodeSession, wanted: Map<string, WarmFloor>): void {
+    const told = this.#told.get(session) ?? new Map<string, WarmFloor>();
+    const changes = [...wanted.values()].filter((floor) => !isSame(told.get(floor.spec?.versionId ?? ''), floor));
+    for (const [versionId, floor] of told) {
+      const now = wanted.get(versionId);
+      // One that moved to another isolation ends under the old one too.
+      if (now === undefined || now.isolation !== floor.isolation) changes.unshift({ ...floor, sandboxes: 0 });
+    }
+    this.#told.set(session, wanted);
+    if (changes.length > 0) session.warm(changes);
+  }
+}
+
+function isSame(a: WarmFloor | undefined, b: WarmFloor): boolean {
+  return a !== undefined && a.sandboxes === b.sandboxes && a.isolation === b.isolation;
+}
