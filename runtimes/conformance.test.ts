@@ -171,6 +171,8 @@ function initMeta(family: RuntimeFamily, conversation: Conversation): object {
     environment: {},
     logGroup: '/aws/lambda/tested',
     logStream: '2026/01/01/[7]abc',
+    concurrency: 1,
+    realm: '',
     ...conversation.init,
   };
 }

@@ -48,8 +48,9 @@ describe.each(FLOODS)('$family over $transport', ({ family, transport }) => {
   async function flooding(lines: number): Promise<ConformanceAgent> {
     agent = await ConformanceAgent.start(family, CODE[family], transport);
     await agent.nextFrame();
-    const init = { handler: HANDLER[family], functionName: 'f', functionVersion: '1', functionArn: 'a', memoryMb: 128 };
-    agent.send(frameBytes('INIT', { ...init, timeoutMs: 1, environment: {}, logGroup: 'g', logStream: 's' }));
+    const names = { handler: HANDLER[family], functionName: 'f', functionVersion: '1', functionArn: 'a' };
+    const rest = { memoryMb: 128, timeoutMs: 1, environment: {}, logGroup: 'g', logStream: 's', concurrency: 1 };
+    agent.send(frameBytes('INIT', { ...names, ...rest, realm: '' }));
     await agent.nextFrame();
     const invoke = { id: 'flood', deadlineMs: 0, arn: 'a', traceId: '', clientContext: '', http: false };
     agent.send(frameBytes('INVOKE', invoke, Buffer.from(String(lines))));

@@ -58,7 +58,15 @@ function onFrame(socket, bytes) {
   process.stdout.write(`${name} ${bytes.toString('utf8', 9, metaEnd)} ${bytes.toString('utf8', metaEnd)}\n`);
   if (name === 'HELLO') {
     const names = { handler, functionName: 'spoken', functionVersion: '1', functionArn: 'arn', memoryMb: 512 };
-    socket.write(frame(INIT, { ...names, timeoutMs: 30_000, environment: {}, logGroup: 'group', logStream: 'stream' }));
+    const rest = {
+      timeoutMs: 30_000,
+      environment: {},
+      logGroup: 'group',
+      logStream: 'stream',
+      concurrency: 1,
+      realm: '',
+    };
+    socket.write(frame(INIT, { ...names, ...rest }));
   } else if (name === 'READY') {
     const call = { id: 'one', deadlineMs: Date.now() + 30_000, arn: 'arn', traceId: '', clientContext: '' };
     socket.write(frame(INVOKE, { ...call, http: values.http }, event));

@@ -22,6 +22,16 @@ describe('a definition', () => {
     expect(configOf('f', { runtime: 'python3.11' }).handler).toBe('main.handler');
   });
 
+  it('takes several invocations per sandbox only where the runtime can run them', () => {
+    expect(configOf('f', { runtime: 'nodejs22.x', concurrency: 8 }).concurrency).toBe(8);
+    const message = 'concurrency must be 1 with the runtime python3.11: only the Node.js runtimes run several';
+    const refusal = { code: 'invalid_request', message: expect.stringContaining(message) };
+    expect(() => configOf('f', { runtime: 'python3.11', concurrency: 2 })).toThrow(expect.objectContaining(refusal));
+    const before = configOf('f', { concurrency: 8 });
+    expect(() => configOf('f', { runtime: 'python3.11' }, before)).toThrow(expect.objectContaining(refusal));
+    expect(configOf('f', { runtime: 'python3.11', concurrency: 1 }, before).concurrency).toBe(1);
+  });
+
   it('keeps what a change leaves out, but not a handler of another language', () => {
     const before = configOf('f', { memoryMb: 128, handler: 'app.run', environment: { A: '1' } });
     expect(configOf('f', { cpus: 2 }, before)).toEqual({ ...before, cpus: 2 });

@@ -1,3 +1,4 @@
+import { FleetError } from '@lambda-fleet/common/errors';
 import { ENVIRONMENT_BYTES_MAX, FUNCTION_NAME } from '@lambda-fleet/common/limits';
 import { isRuntimeName, RUNTIME_NAMES, type RuntimeName, runtimeFamily } from '@lambda-fleet/common/runtime-names';
 import { z } from 'zod';
@@ -132,12 +133,24 @@ const DEFAULTS = {
 
 const DEFAULT_HANDLERS = { nodejs: 'index.handler', python: 'main.handler', provided: 'bootstrap' } as const;
 
-/** The configuration of a new function, or that of `existing` with `changes` applied. */
+/**
+ * The configuration of a new function, or that of `existing` with `changes` applied.
+ *
+ * @throws FleetError `invalid_request` when the fields do not go together
+ */
 export function configOf(name: string, changes: DefinitionChanges, existing?: FunctionConfig): FunctionConfig {
   const base = existing ?? DEFAULTS;
   const runtime = (changes.runtime ?? base.runtime) as RuntimeName;
   // A handler is written for a language: it does not outlive a change of it.
   const sameLanguage = existing !== undefined && runtimeFamily(existing.runtime) === runtimeFamily(runtime);
+  const concurrency = changes.concurrency ?? base.concurrency;
+  if (concurrency > 1 && runtimeFamily(runtime) !== 'nodejs') {
+    throw new FleetError(
+      'invalid_request',
+      `concurrency must be 1 with the runtime ${runtime}: only the Node.js runtimes run several invocations in one sandbox.`,
+      { field: 'concurrency' },
+    );
+  }
   const handler = changes.handler ?? (sameLanguage ? existing.handler : DEFAULT_HANDLERS[runtimeFamily(runtime)]);
   return {
     name,
@@ -154,7 +167,7 @@ export function configOf(name: string, changes: DefinitionChanges, existing?: Fu
     isolation: changes.isolation ?? base.isolation,
     network: changes.network ?? base.network,
     egressHosts: changes.egressHosts ?? base.egressHosts,
-    concurrency: changes.concurrency ?? base.concurrency,
+    concurrency,
     keepRunning: changes.keepRunning ?? base.keepRunning,
     provisionedConcurrency: changes.provisionedConcurrency ?? base.provisionedConcurrency,
   };

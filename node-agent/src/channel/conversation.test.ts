@@ -78,11 +78,24 @@ async function greet(): Promise<void> {
   await conversation.hello;
 }
 
-async function becomeIdle(): Promise<void> {
+async function becomeIdle(concurrency = 1): Promise<void> {
   await greet();
-  const ready = conversation.init(INIT);
+  const ready = conversation.init({ ...INIT, concurrency });
   send(FrameType.READY, {});
   expect(await ready).toEqual({ ready: true });
+}
+
+/** As many firings of an interval like the conversation's own. */
+function ticks(count: number): Promise<void> {
+  return new Promise((resolve) => {
+    let left = count;
+    const timer = setInterval(() => {
+      left -= 1;
+      if (left > 0) return;
+      clearInterval(timer);
+      resolve();
+    }, 1);
+  });
 }
 
 const invoke = (id: string, http = false) => conversation.invoke(invokeMessage(id, http), Buffer.from('{}'), () => {});
@@ -217,6 +230,96 @@ test('a second result for an invocation ends the conversation', async () => {
   send(FrameType.RESPONSE, { id: 'a' }, '2');
   expect(await result).toMatchObject({ body: Buffer.from('1') });
   expect(await closed).toMatch(/nothing was running/);
+});
+
+describe('with a concurrency of 2', () => {
+  test('results come in any order, each to its own invocation', async () => {
+    await becomeIdle(2);
+    const [first, second] = [invoke('a'), invoke('b', true)];
+    send(FrameType.RESPONSE, { id: 'b', http: { statusCode: 201, headers: [], cookies: [] } }, 'two');
+    expect(await second).toMatchObject({ body: Buffer.from('two'), http: { statusCode: 201 } });
+    const third = invoke('c');
+    send(FrameType.RESPONSE, { id: 'c' }, 'three');
+    send(FrameType.ERROR, { id: 'a', errorType: 'E', errorMessage: 'one' });
+    expect(await third).toMatchObject({ body: Buffer.from('three') });
+    expect(await first).toMatchObject({ kind: 'error', error: { errorMessage: 'one' } });
+  });
+
+  test('a third is refused before anything is sent, and so is an id that is in flight', async () => {
+    await becomeIdle(2);
+    const first = invoke('a');
+    expect(() => invoke('a')).toThrow(/in flight already/);
+    const second = invoke('b');
+    expect(() => invoke('c')).toThrow(/2 invocations are in flight/);
+    send(FrameType.RESPONSE, { id: 'a' });
+    send(FrameType.RESPONSE, { id: 'b' });
+    await Promise.all([first, second]);
+    await expect.poll(() => received.filter(({ type }) => type === FrameType.INVOKE).length).toBe(2);
+  });
+
+  test('a result for an id that is not in flight rejects all that are', async () => {
+    await becomeIdle(2);
+    const [first, second] = [invoke('a'), invoke('b')];
+    send(FrameType.RESPONSE, { id: 'a' });
+    await first;
+    const third = invoke('c');
+    send(FrameType.RESPONSE, { id: 'a' });
+    await expect(second).rejects.toMatchObject({ violation: { message: 'a result names another invocation' } });
+    await expect(third).rejects.toThrow(ChannelClosed);
+  });
+
+  test('a malformed result rejects its own invocation too', async () => {
+    await becomeIdle(2);
+    const [first, second] = [invoke('a', true), invoke('b')];
+    send(FrameType.RESPONSE, { id: 'a' });
+    await expect(first).rejects.toThrow(ChannelClosed);
+    await expect(second).rejects.toThrow(ChannelClosed);
+  });
+
+  test('an uncaught exception is the result of each', async () => {
+    await becomeIdle(2);
+    const results = [invoke('a'), invoke('b')];
+    for (const id of ['a', 'b']) {
+      send(FrameType.ERROR, { id, errorType: 'RangeError', errorMessage: 'from a timer', exiting: true });
+    }
+    for (const result of results) expect(await result).toMatchObject({ error: { exiting: true } });
+  });
+});
+
+test('nothing is sent before READY', async () => {
+  await greet();
+  expect(() => invoke('a')).toThrow(/while blank/);
+  void conversation.init(INIT).catch(() => {});
+  expect(() => invoke('a')).toThrow(/while initialising/);
+});
+
+test('a frozen runtime is not pinged, and is again once it is thawed', async () => {
+  const path = join(directory, 'pinged.sock');
+  const listener = await listenForRuntime({ path, uid: undefined });
+  const peer = connect(path);
+  const stream = await listener.connected;
+  let pings = 0;
+  const parser = new FrameParser(({ type }) => {
+    if (type === FrameType.PING) pings += 1;
+    peer.write(encodeHead(FrameType.PONG, {}, 0));
+    return true;
+  });
+  peer.on('data', (chunk) => parser.push(chunk));
+  const pinged = new Conversation({ stream, nonce: NONCE, helloDeadlineMs: 60_000, pingIntervalMs: 1 });
+  peer.write(encodeHead(FrameType.HELLO, HELLO, 0));
+  await expect.poll(() => pings).toBeGreaterThan(1);
+
+  pinged.setFrozen(true);
+  // What was on its way has arrived after a few turns.
+  await ticks(5);
+  const whileFrozen = pings;
+  await ticks(20);
+  expect(pings).toBe(whileFrozen);
+
+  pinged.setFrozen(false);
+  await expect.poll(() => pings).toBeGreaterThan(whileFrozen);
+  pinged.close();
+  peer.destroy();
 });
 
 test('a runtime that hangs up leaves its invocation without a violation', async () => {

@@ -31,7 +31,7 @@ export interface InitMessage {
   readonly environment: Readonly<Record<string, string>>;
   readonly logGroup: string;
   readonly logStream: string;
-  /** Invocations at a time. */
+  /** Invocations at a time, at least 1. */
   readonly concurrency: number;
   /** Empty, or `vm` for a job's source text. */
   readonly realm: string;
@@ -89,14 +89,13 @@ const FRAME_COST_BYTES = 512;
 const KEPT_LINE_COST_BYTES = 1_536;
 const READ_LIMITS = { bytesPerSecond: 64 * 1024 * 1024, burstBytes: 64 * 1024 * 1024 };
 
-type State = 'greeting' | 'blank' | 'initialising' | 'idle' | 'running' | 'closed';
+type State = 'greeting' | 'blank' | 'initialising' | 'serving' | 'closed';
 
 const NEXT: Readonly<Record<State, readonly State[]>> = {
   greeting: ['blank', 'closed'],
   blank: ['initialising', 'closed'],
-  initialising: ['idle', 'closed'],
-  idle: ['running', 'closed'],
-  running: ['idle', 'closed'],
+  initialising: ['serving', 'closed'],
+  serving: ['closed'],
   closed: [],
 };
 
@@ -105,14 +104,17 @@ interface Waiter<T> {
   readonly reject: (reason: Error) => void;
 }
 
+interface InFlight extends Waiter<InvokeResult> {
+  readonly http: boolean;
+}
+
 /**
  * The agent's side of one channel: what may be said when.
  *
  * - greeting: connected; only HELLO with the sandbox's nonce may come, once, in time → blank.
  * - blank: authenticated, no code. `init` sends INIT → initialising.
- * - initialising: READY → idle; INIT_ERROR → closed by the owner, nothing else is accepted.
- * - idle: `invoke` sends INVOKE → running.
- * - running: RESPONSE or ERROR with the id of the INVOKE → idle.
+ * - initialising: READY → serving; INIT_ERROR → closed by the owner, nothing else is accepted.
+ * - serving: `invoke` sends INVOKE; up to INIT's `concurrency` are in flight, each until the RESPONSE or ERROR with its id.
  * - closed: the stream is gone. Whatever waits is rejected with {@link ChannelClosed}.
  *
  * LOG is accepted from INIT on, PONG once for each PING; anything else that does not fit its state is a violation, which
@@ -129,12 +131,11 @@ export class Conversation implements RuntimeConversation {
   #state: State = 'greeting';
   #helloWaiter: Waiter<HelloMessage> | undefined;
   #initWaiter: Waiter<InitResult> | undefined;
-  #invokeWaiter: Waiter<InvokeResult> | undefined;
-  #invokeId = '';
-  #invokeHttp = false;
+  readonly #inFlight = new Map<string, InFlight>();
+  #concurrency = 0;
+  #frozen = false;
   #violation: ProtocolViolation | undefined;
   #pingsUnanswered = 0;
-  #frozen = false;
   readonly #reads: ReadBudget;
 
   constructor(options: ConversationOptions) {
@@ -174,6 +175,7 @@ export class Conversation implements RuntimeConversation {
 
   init(message: InitMessage): Promise<InitResult> {
     this.#enter('initialising');
+    this.#concurrency = message.concurrency;
     const result = new Promise<InitResult>((resolve, reject) => {
       this.#initWaiter = { resolve, reject };
     });
@@ -183,15 +185,14 @@ export class Conversation implements RuntimeConversation {
 
   /**
    * Sends one event and resolves with its result. `written` is called when the stream has taken all of it;
-   * an event larger than its buffers waits for the runtime to read. Rejects with {@link ChannelClosed}.
+   * an event larger than its buffers waits for the runtime to read. Rejects with {@link ChannelClosed}. Throws when as many
+   * as INIT allows are in flight.
    */
   invoke(message: InvokeMessage, event: Buffer, written: () => void): Promise<InvokeResult> {
     const head = encodeHead(FrameType.INVOKE, message, event.length);
-    this.#enter('running');
-    this.#invokeId = message.id;
-    this.#invokeHttp = message.http;
+    this.#expectRoom(message.id);
     const result = new Promise<InvokeResult>((resolve, reject) => {
-      this.#invokeWaiter = { resolve, reject };
+      this.#inFlight.set(message.id, { resolve, reject, http: message.http });
     });
     // One writev for both; the event is not copied.
     this.#stream.cork();
@@ -203,6 +204,7 @@ export class Conversation implements RuntimeConversation {
     return result;
   }
 
+  /** A frozen runtime answers no PING, and does not count the seconds without one either. */
   setFrozen(frozen: boolean): void {
     this.#frozen = frozen;
   }
@@ -220,6 +222,13 @@ export class Conversation implements RuntimeConversation {
       throw new Error(`a conversation cannot go from ${this.#state} to ${state}`);
     }
     this.#state = state;
+  }
+
+  #expectRoom(id: string): void {
+    if (this.#state === 'closed') throw new ChannelClosed(this.#violation);
+    if (this.#state !== 'serving') throw new Error(`an invocation cannot be sent while ${this.#state}`);
+    if (this.#inFlight.size >= this.#concurrency) throw new Error(`${this.#concurrency} invocations are in flight`);
+    if (this.#inFlight.has(id)) throw new Error(`invocation ${id} is in flight already`);
   }
 
   #feed(chunk: Buffer): void {
@@ -249,7 +258,7 @@ export class Conversation implements RuntimeConversation {
         this.#receiveHello(frame);
         break;
       case FrameType.READY:
-        this.#takeInitWaiter('READY', 'idle').resolve({ ready: true });
+        this.#takeInitWaiter('READY', 'serving').resolve({ ready: true });
         break;
       case FrameType.INIT_ERROR: {
         const meta = parseMeta(frame.meta);
@@ -290,28 +299,28 @@ export class Conversation implements RuntimeConversation {
 
   #receiveResponse(frame: Frame): void {
     const meta = parseMeta(frame.meta);
-    this.#expectRunning(meta.id);
-    const http = this.#invokeHttp ? readHttpHead(meta) : undefined;
-    this.#takeInvokeWaiter()?.resolve({ kind: 'response', body: compact(frame.body), http });
+    const [id, invoke] = this.#expectInFlight(meta.id);
+    const http = invoke.http ? readHttpHead(meta) : undefined;
+    this.#inFlight.delete(id);
+    invoke.resolve({ kind: 'response', body: compact(frame.body), http });
   }
 
   #receiveError(frame: Frame): void {
     const meta = parseMeta(frame.meta);
-    this.#expectRunning(meta.id);
+    const [id, invoke] = this.#expectInFlight(meta.id);
     const error = readFailure(meta);
-    this.#takeInvokeWaiter()?.resolve({ kind: 'error', error });
+    this.#inFlight.delete(id);
+    invoke.resolve({ kind: 'error', error });
   }
 
-  #expectRunning(id: unknown): void {
-    if (this.#state !== 'running') throw new ProtocolViolation('a result came when nothing was running');
-    if (id !== this.#invokeId) throw new ProtocolViolation('a result names another invocation');
-  }
-
-  #takeInvokeWaiter(): Waiter<InvokeResult> | undefined {
-    const waiter = this.#invokeWaiter;
-    this.#invokeWaiter = undefined;
-    this.#enter('idle');
-    return waiter;
+  /** It stays in flight until its result has been read: a malformed one rejects it. */
+  #expectInFlight(id: unknown): readonly [string, InFlight] {
+    if (this.#inFlight.size === 0) throw new ProtocolViolation('a result came when nothing was running');
+    const invoke = typeof id === 'string' ? this.#inFlight.get(id) : undefined;
+    if (typeof id !== 'string' || invoke === undefined) {
+      throw new ProtocolViolation('a result names another invocation');
+    }
+    return [id, invoke];
   }
 
   #receiveLog(frame: Frame): void {
@@ -341,10 +350,10 @@ export class Conversation implements RuntimeConversation {
     clearTimeout(this.#helloTimer);
     clearInterval(this.#pingTimer);
     const reason = new ChannelClosed(this.#violation);
-    for (const waiter of [this.#helloWaiter, this.#initWaiter, this.#invokeWaiter]) waiter?.reject(reason);
+    for (const waiter of [this.#helloWaiter, this.#initWaiter, ...this.#inFlight.values()]) waiter?.reject(reason);
     this.#helloWaiter = undefined;
     this.#initWaiter = undefined;
-    this.#invokeWaiter = undefined;
+    this.#inFlight.clear();
     this.#listener?.closed(this.#violation);
   }
 }

@@ -54,11 +54,14 @@ export class Channel {
     this.#enqueue(frame);
   }
 
-  /** Sends the last frame before the process exits; waits, bounded, until it is out. */
-  sendLast(frame: Buffer): void {
-    if (this.#queued === 0 && this.#flushRest(LAST_FRAME_WAIT_MS) && this.#flushMarker(LAST_FRAME_WAIT_MS)) {
-      this.#write(frame, LAST_FRAME_WAIT_MS);
-    }
+  /** Sends one of the last frames before the process exits; waits, bounded, until it is out. False when nothing more can leave. */
+  sendLast(frame: Buffer): boolean {
+    return (
+      this.#queued === 0 &&
+      this.#flushRest(LAST_FRAME_WAIT_MS) &&
+      this.#flushMarker(LAST_FRAME_WAIT_MS) &&
+      this.#write(frame, LAST_FRAME_WAIT_MS) === frame.length
+    );
   }
 
   /** `id`, `stream` and `level` are JSON text or plain names that need no escape; `line` holds no line break. */

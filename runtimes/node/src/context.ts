@@ -12,6 +12,7 @@ export interface Context {
   readonly logStreamName: string;
   readonly clientContext: unknown;
   readonly identity: undefined;
+  readonly xRayTraceId: string | undefined;
   /** Accepted and without effect: a result is sent as soon as it is there. */
   callbackWaitsForEmptyEventLoop: boolean;
   getRemainingTimeInMillis(): number;
@@ -28,6 +29,7 @@ export function createContext(init: InitMessage, invoke: InvokeMessage): Context
     logStreamName: init.logStream,
     clientContext: invoke.clientContext === '' ? undefined : clientContext(invoke.clientContext),
     identity: undefined,
+    xRayTraceId: invoke.traceId === '' ? undefined : invoke.traceId,
     callbackWaitsForEmptyEventLoop: true,
     getRemainingTimeInMillis: () => Math.max(0, invoke.deadlineMs - now()),
   };

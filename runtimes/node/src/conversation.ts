@@ -19,17 +19,15 @@ const EXIT_NOT_BUSY = 128;
 type State =
   | { readonly name: 'blank' }
   | { readonly name: 'initialising'; readonly init: InitMessage }
-  | { readonly name: 'idle'; readonly init: InitMessage; readonly handler: Handler }
-  | { readonly name: 'busy'; readonly init: InitMessage; readonly handler: Handler; readonly id: string }
+  | { readonly name: 'serving'; readonly init: InitMessage; readonly handler: Handler }
   | { readonly name: 'failed' };
 
 type StateName = State['name'];
 
 const NEXT: Readonly<Record<StateName, readonly StateName[]>> = {
   blank: ['initialising'],
-  initialising: ['idle', 'failed'],
-  idle: ['busy'],
-  busy: ['idle'],
+  initialising: ['serving', 'failed'],
+  serving: [],
   failed: [],
 };
 
@@ -42,15 +40,16 @@ export interface Watch {
  * The runtime's side of the channel after HELLO.
  *
  * - `blank`: no code yet; INIT → initialising.
- * - `initialising`: user code loads; READY → idle, INIT_ERROR → failed.
- * - `idle`: INVOKE → busy.
- * - `busy`: the handler runs; RESPONSE or ERROR → idle.
+ * - `initialising`: user code loads; READY → serving, INIT_ERROR → failed.
+ * - `serving`: INVOKE starts the handler, up to INIT's `concurrency` at a time, each until its RESPONSE or ERROR.
  * - `failed`: INIT_ERROR is sent; only the agent ends this.
  *
  * PING is answered in every state. Any other frame in another state is a violation.
  */
 export class Conversation {
   #state: State = { name: 'blank' };
+  /** Ids of the invocations whose handlers run, as JSON text. */
+  readonly #running = new Set<string>();
 
   constructor(
     private readonly channel: Channel,
@@ -64,10 +63,14 @@ export class Conversation {
     const state = this.#state;
     if (frame.type === FrameType.PING) {
       this.channel.send(encodeFrame(FrameType.PONG, '{}'));
-    } else if (frame.type === FrameType.INVOKE && state.name === 'idle') {
+    } else if (frame.type === FrameType.INVOKE && state.name === 'serving') {
       const invoke = readInvoke(frame);
-      this.#enter({ ...state, name: 'busy', id: invoke.id });
-      void this.logs.during(invoke.id, () => this.#invoke(state.init, state.handler, invoke, frame.body));
+      const id = quote(invoke.id);
+      if (this.#running.size >= state.init.concurrency || this.#running.has(id)) {
+        throw new ProtocolViolation(`INVOKE ${id} while ${this.#running.size} of ${state.init.concurrency} run`);
+      }
+      this.#running.add(id);
+      void this.logs.during(id, () => this.#invoke(state.init, state.handler, id, invoke, frame.body));
     } else if (frame.type === FrameType.INIT && state.name === 'blank') {
       const init = readInit(frame);
       this.#enter({ name: 'initialising', init });
@@ -84,20 +87,28 @@ export class Conversation {
       case 'failed':
         // The agent has the reason already.
         return;
-      case 'busy':
-        this.logs.flush();
-        this.channel.sendLast(
-          encodeFrame(FrameType.ERROR, `{"id":${quote(state.id)},"exiting":true,${errorMembers(thrown)}}`),
-        );
-        exit(EXIT_BUSY);
-        break;
       case 'initialising':
         void this.#failInit(state.init, thrown);
         break;
       default:
+        if (this.#running.size > 0) {
+          this.#failRunning(thrown);
+        }
         this.logs.report('ERROR', uncaughtText(thrown));
         exit(EXIT_NOT_BUSY);
     }
+  }
+
+  /** Nobody knows whose code it was, or what it left undone: it is the error of every invocation that runs. */
+  #failRunning(thrown: unknown): never {
+    this.logs.flush();
+    const members = errorMembers(thrown);
+    for (const id of this.#running) {
+      if (!this.channel.sendLast(encodeFrame(FrameType.ERROR, `{"id":${id},"exiting":true,${members}}`))) {
+        break;
+      }
+    }
+    exit(EXIT_BUSY);
   }
 
   #enter(next: State): void {
@@ -115,7 +126,7 @@ export class Conversation {
       await nextTurn();
       if (this.#state.name === 'initialising') {
         this.logs.flush();
-        this.#enter({ name: 'idle', init, handler });
+        this.#enter({ name: 'serving', init, handler });
         this.channel.send(encodeFrame(FrameType.READY, '{}'));
       }
     } catch (thrown) {
@@ -136,11 +147,12 @@ export class Conversation {
   }
 
   /** Runs in the invocation's own asynchronous context. */
-  async #invoke(init: InitMessage, handler: Handler, invoke: InvokeMessage, body: Buffer): Promise<void> {
-    const id = quote(invoke.id);
+  async #invoke(init: InitMessage, handler: Handler, id: string, invoke: InvokeMessage, body: Buffer): Promise<void> {
     let result: Buffer;
     try {
-      setTraceId(invoke.traceId);
+      if (init.concurrency === 1) {
+        setTraceId(invoke.traceId);
+      }
       const event = readEvent(body);
       const context = createContext(init, invoke);
       const value = await callHandler(handler, event, context, this.watch.whenNothingIsLeft);
@@ -148,8 +160,8 @@ export class Conversation {
     } catch (thrown) {
       result = encodeFrame(FrameType.ERROR, `{"id":${id},${errorMembers(thrown)}}`);
     }
-    this.logs.end();
-    this.#enter({ name: 'idle', init, handler });
+    this.logs.end(id);
+    this.#running.delete(id);
     this.channel.send(result);
   }
 }

@@ -21,11 +21,12 @@ export function setEnvironment(init: InitMessage, taskRoot: string): void {
       AWS_DEFAULT_REGION: 'local',
       TZ: ':UTC',
     },
+    init.concurrency > 1 ? { AWS_LAMBDA_MAX_CONCURRENCY: String(init.concurrency) } : {},
     init.environment,
   );
 }
 
-/** The trace id is an invocation's, so it changes with each of them. */
+/** The trace id is an invocation's, so it changes with each of them. Only where one runs at a time: the environment is the process's. */
 export function setTraceId(traceId: string): void {
   if (traceId === '') {
     delete process.env._X_AMZN_TRACE_ID;

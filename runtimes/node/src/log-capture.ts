@@ -1,7 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { StringDecoder } from 'node:string_decoder';
 import type { Channel } from './channel.js';
-import { nextTick, quote } from './intrinsics.js';
+import { nextTick } from './intrinsics.js';
 import { eachPiece } from './text.js';
 
 /** Longer lines are sent in pieces. */
@@ -32,8 +32,9 @@ export class LogCapture {
   readonly #runInContext: <Result>(id: string, run: () => Result) => Result = this.#context.run.bind(this.#context);
   readonly #streams: CapturedStream[] = [];
   #level: Level = '';
-  /** What a line is tagged with that comes from outside of any invocation's context. */
-  #runningId = 'null';
+  readonly #running = new Set<string>();
+  /** What a line is tagged with that comes from outside of any invocation's context: the only one that runs. */
+  #strayId = 'null';
 
   constructor(private readonly channel: Channel) {}
 
@@ -56,29 +57,42 @@ export class LogCapture {
     }
   }
 
-  /** Tags what `run` and all it starts print with `id`. */
+  /** Tags what `run` and all it starts print with `id`, which is JSON text. */
   during<Result>(id: string, run: () => Result): Result {
-    this.#runningId = quote(id);
-    return this.#runInContext(this.#runningId, run);
+    this.#running.add(id);
+    this.#findStrayId();
+    return this.#runInContext(id, run);
   }
 
-  /** Sends unfinished lines: the invocation's result comes next. */
+  /** Sends every unfinished line. */
   flush(): void {
     for (const stream of this.#streams) {
       stream.flush();
     }
   }
 
-  /** No invocation is running any more. */
-  end(): void {
-    this.flush();
-    this.#runningId = 'null';
+  /** Sends the unfinished lines of an invocation, whose result comes next, and of all that do not run. */
+  end(id: string): void {
+    this.#running.delete(id);
+    this.#findStrayId();
+    for (const stream of this.#streams) {
+      stream.flushExcept(this.#running);
+    }
   }
 
-  /** A line of the runtime itself. */
+  /** A line of the runtime itself, while no invocation runs. */
   report(level: Level, text: string): void {
     for (const line of text.split('\n')) {
-      this.channel.log(this.#runningId, 'stderr', level, line);
+      this.channel.log('null', 'stderr', level, line);
+    }
+  }
+
+  #findStrayId(): void {
+    this.#strayId = 'null';
+    if (this.#running.size === 1) {
+      for (const id of this.#running) {
+        this.#strayId = id;
+      }
     }
   }
 
@@ -87,7 +101,7 @@ export class LogCapture {
     this.#streams.push(captured);
     stream.write = (chunk: unknown, encodingOrDone?: unknown, done?: unknown): boolean => {
       const encoding = typeof encodingOrDone === 'string' ? (encodingOrDone as BufferEncoding) : 'utf8';
-      captured.write(this.#idOfContext() ?? this.#runningId, chunk, encoding);
+      captured.write(this.#idOfContext() ?? this.#strayId, chunk, encoding);
       const callback = typeof encodingOrDone === 'function' ? encodingOrDone : done;
       // The console's own callback waits for an error that never comes; a loop of a million lines would queue a million.
       if (typeof callback === 'function' && this.#level === '') {
@@ -98,54 +112,79 @@ export class LogCapture {
   }
 }
 
-/** Cuts one stream into lines. An unfinished line waits for its end, for another invocation's text or for `flush`. */
+interface Unfinished {
+  text: string;
+  /** Made for the first bytes: most code prints text. */
+  decoder: StringDecoder | undefined;
+}
+
+/** Cuts one stream into lines, each invocation's output apart. An unfinished line waits for its end, or for a flush. */
 class CapturedStream {
-  #decoder = new StringDecoder('utf8');
-  #unfinished = '';
-  #id = 'null';
+  readonly #unfinished = new Map<string, Unfinished>();
 
   constructor(private readonly onLine: (id: string, line: string) => void) {}
 
   write(id: string, chunk: unknown, encoding: BufferEncoding): void {
-    if (id !== this.#id) {
-      this.flush();
-      this.#id = id;
+    let unfinished = this.#unfinished.get(id);
+    if (unfinished === undefined) {
+      unfinished = { text: '', decoder: undefined };
+      this.#unfinished.set(id, unfinished);
     }
-    const text = this.#decode(chunk, encoding);
+    const text = decode(unfinished, chunk, encoding);
     let start = 0;
     for (let end = text.indexOf('\n'); end !== -1; end = text.indexOf('\n', start)) {
-      this.#emit(this.#unfinished + text.slice(start, end));
-      this.#unfinished = '';
+      this.#emit(id, unfinished.text + text.slice(start, end));
+      unfinished.text = '';
       start = end + 1;
     }
-    this.#unfinished += text.slice(start);
-    if (this.#unfinished.length > LINE_BYTES_MAX) {
-      this.flush();
+    unfinished.text += text.slice(start);
+    if (unfinished.text.length > LINE_BYTES_MAX) {
+      this.#finish(id, unfinished);
     }
   }
 
   flush(): void {
-    if (this.#unfinished !== '') {
-      this.#emit(this.#unfinished);
-      this.#unfinished = '';
+    for (const [id, unfinished] of this.#unfinished) {
+      this.#finish(id, unfinished);
     }
   }
 
-  #decode(chunk: unknown, encoding: BufferEncoding): string {
-    if (typeof chunk === 'string') {
-      return encoding === 'utf8' ? chunk : this.#decoder.write(Buffer.from(chunk, encoding));
+  /** Sends the unfinished lines of all that are not in `running`, and forgets these. */
+  flushExcept(running: ReadonlySet<string>): void {
+    for (const [id, unfinished] of this.#unfinished) {
+      if (!running.has(id)) {
+        this.#finish(id, unfinished);
+        this.#unfinished.delete(id);
+      }
     }
-    if (chunk instanceof Uint8Array) {
-      return this.#decoder.write(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength));
-    }
-    throw new TypeError('The "chunk" argument must be of type string or an instance of Buffer or Uint8Array.');
   }
 
-  #emit(line: string): void {
+  #finish(id: string, unfinished: Unfinished): void {
+    if (unfinished.text !== '') {
+      this.#emit(id, unfinished.text);
+      unfinished.text = '';
+    }
+  }
+
+  #emit(id: string, line: string): void {
     if (line.length * 3 <= LINE_BYTES_MAX) {
-      this.onLine(this.#id, line);
+      this.onLine(id, line);
     } else {
-      eachPiece(line, LINE_BYTES_MAX, (piece) => this.onLine(this.#id, piece));
+      eachPiece(line, LINE_BYTES_MAX, (piece) => this.onLine(id, piece));
     }
   }
+}
+
+function decode(unfinished: Unfinished, chunk: unknown, encoding: BufferEncoding): string {
+  if (typeof chunk === 'string' && encoding === 'utf8') {
+    return chunk;
+  }
+  unfinished.decoder ??= new StringDecoder('utf8');
+  if (typeof chunk === 'string') {
+    return unfinished.decoder.write(Buffer.from(chunk, encoding));
+  }
+  if (chunk instanceof Uint8Array) {
+    return unfinished.decoder.write(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength));
+  }
+  throw new TypeError('The "chunk" argument must be of type string or an instance of Buffer or Uint8Array.');
 }

@@ -2,6 +2,7 @@ import { Channel } from './channel.js';
 import { takeBootConfig } from './config.js';
 import { Conversation } from './conversation.js';
 import { encodeFrame, FrameReader, FrameType } from './frames.js';
+import { IdleWatch } from './idle-watch.js';
 import { exit, writeFd } from './intrinsics.js';
 import { LogCapture } from './log-capture.js';
 import { type ChannelStreams, openChannel } from './open-channel.js';
@@ -29,9 +30,8 @@ function converse(streams: ChannelStreams): void {
   connected = true;
   const channel = new Channel(streams);
   const logs = new LogCapture(channel);
-  const conversation = new Conversation(channel, logs, config.taskRoot, {
-    whenNothingIsLeft: (dry) => whenNothingIsLeft(channel, dry),
-  });
+  const idleWatch = new IdleWatch(channel);
+  const conversation = new Conversation(channel, logs, config.taskRoot, idleWatch);
   const frames = new FrameReader((frame) => conversation.onFrame(frame));
 
   // Ticks are counted instead of clock time: a process that was frozen for a minute has missed at most one.
@@ -61,20 +61,6 @@ function converse(streams: ChannelStreams): void {
 function hello(nonce: string): string {
   const { version, pid } = process;
   return JSON.stringify({ protocol: 1, nonce, runtime: 'nodejs', version: version.slice(1), pid });
-}
-
-function whenNothingIsLeft(channel: Channel, dry: () => void): () => void {
-  const stop = () => {
-    process.off('beforeExit', onDry);
-    channel.holdOpen(true);
-  };
-  const onDry = () => {
-    stop();
-    dry();
-  };
-  process.once('beforeExit', onDry);
-  channel.holdOpen(false);
-  return stop;
 }
 
 function fail(reason: string): never {

@@ -10,6 +10,8 @@ export interface InitMessage {
   readonly environment: Readonly<Record<string, string>>;
   readonly logGroup: string;
   readonly logStream: string;
+  /** Invocations at a time. */
+  readonly concurrency: number;
 }
 
 /** The meta of INVOKE. */
@@ -28,6 +30,10 @@ export function readInit({ meta }: Frame): InitMessage {
   if (typeof environment !== 'object' || environment === null || Array.isArray(environment)) {
     throw new ProtocolViolation('INIT without an environment');
   }
+  const concurrency = number(meta, 'concurrency');
+  if (!Number.isInteger(concurrency) || concurrency < 1) {
+    throw new ProtocolViolation(`INIT with a concurrency of ${concurrency}`);
+  }
   return {
     handler: text(meta, 'handler'),
     functionName: text(meta, 'functionName'),
@@ -37,6 +43,7 @@ export function readInit({ meta }: Frame): InitMessage {
     environment: environment as Record<string, string>,
     logGroup: text(meta, 'logGroup'),
     logStream: text(meta, 'logStream'),
+    concurrency,
   };
 }
 

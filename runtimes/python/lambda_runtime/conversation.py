@@ -26,6 +26,7 @@ _INIT_FIELDS = {
     "environment": dict,
     "logGroup": str,
     "logStream": str,
+    "concurrency": int,
 }
 _INVOKE_FIELDS = {"id": str, "deadlineMs": (int, float), "arn": str, "traceId": str, "clientContext": str}
 
@@ -67,7 +68,10 @@ class Conversation:
             self._invoke(_checked(frame.meta, _INVOKE_FIELDS), frame.body)
         elif frame.type == INIT and self._state == _BLANK:
             self._state = _BUSY
-            self._initialise(_checked(frame.meta, _INIT_FIELDS))
+            init = _checked(frame.meta, _INIT_FIELDS)
+            if init["concurrency"] != 1:
+                raise ProtocolViolation("INIT with a concurrency other than 1: Python runs one invocation at a time")
+            self._initialise(init)
         else:
             raise ProtocolViolation(f"frame 0x{frame.type:x} while {self._state}")
 
