@@ -45,43 +45,54 @@ export class HostUnderTest {
   /** Makes fetching fail while it is set. */
   fetchFailure: Error | undefined;
 
+  host!: Host;
+
   private constructor(
-    readonly host: Host,
     readonly directory: string,
-    archives: Map<string, Buffer>,
-  ) {
-    this.#archives = archives;
-  }
+    private readonly openHere: (self: HostUnderTest) => Promise<Host>,
+  ) {}
 
   static async open(
     driver: DriverName,
-    limits: { memoryMb?: number; slots?: number; blanks?: number } = {},
+    limits: { memoryMb?: number; slots?: number; blanks?: number; availableBytes?: () => number } = {},
   ): Promise<HostUnderTest> {
     const directory = await mkdtemp(join(tmpdir(), 'host-'));
     // Or the process driver's user could not reach it, and would leave its work elsewhere.
     await chmod(directory, 0o755);
-    const archives = new Map<string, Buffer>();
-    let self: HostUnderTest | undefined;
-    const host = await openHost({
-      nodeId: 'node-under-test',
-      dataDir: join(directory, 'data'),
-      driver: driver === 'process' ? 'process' : 'docker',
-      ...dockerOptions(driver),
-      memoryBytes: (limits.memoryMb ?? 2048) * 1024 * 1024,
-      slots: limits.slots ?? 8,
-      blanks: limits.blanks ?? 0,
-      fetchArtifact: async function* (sha256) {
-        if (self !== undefined) self.fetches += 1;
-        if (self?.fetchFailure !== undefined) throw self.fetchFailure;
-        yield archives.get(sha256) ?? Buffer.alloc(0);
-      },
-      nodeRuntime: runtimeEntry,
-      pythonRuntime,
-      tmpDir: tmpdir(),
-      log,
-    });
-    self = new HostUnderTest(host, directory, archives);
-    return self;
+    const node = new HostUnderTest(directory, (self) =>
+      openHost({
+        nodeId: 'node-under-test',
+        dataDir: self.dataDir,
+        driver: driver === 'process' ? 'process' : 'docker',
+        ...dockerOptions(driver),
+        memoryBytes: (limits.memoryMb ?? 2048) * 1024 * 1024,
+        slots: limits.slots ?? 8,
+        blanks: limits.blanks ?? 0,
+        availableBytes: limits.availableBytes,
+        fetchArtifact: async function* (sha256) {
+          self.fetches += 1;
+          if (self.fetchFailure !== undefined) throw self.fetchFailure;
+          yield self.#archives.get(sha256) ?? Buffer.alloc(0);
+        },
+        nodeRuntime: runtimeEntry,
+        pythonRuntime,
+        tmpDir: tmpdir(),
+        log,
+      }),
+    );
+    node.host = await node.openHere(node);
+    return node;
+  }
+
+  get dataDir(): string {
+    return join(this.directory, 'data');
+  }
+
+  /** Stops the host and starts it again on the same data. */
+  async reopen(meanwhile: () => Promise<void> = async () => {}): Promise<void> {
+    await this.host.close();
+    await meanwhile();
+    this.host = await this.openHere(this);
   }
 
   /** A version with this code; every call makes a new one. */

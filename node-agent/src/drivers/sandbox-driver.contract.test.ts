@@ -243,6 +243,32 @@ describe.each(DRIVERS)('the %s driver', (name) => {
     expect(await again.removeLeftovers()).toBe(0);
   });
 
+  test('finds and removes a sandbox that an earlier agent left frozen', async () => {
+    const { instance } = await boot('exports.handler = async () => 1;');
+    instance.freeze();
+    expect(await (await open(name)).removeLeftovers()).toBe(1);
+    expect(await instance.exited).toBeDefined();
+  });
+
+  test('a frozen sandbox runs nothing, and goes on where it stood', async () => {
+    const { instance, invoke } = await boot('exports.handler = async () => 1;');
+    if (!driver.adjustable) {
+      instance.freeze();
+      expect(await invoke()).toBe('1');
+      return;
+    }
+    let answered = false;
+    instance.freeze();
+    const answer = invoke().finally(() => {
+      answered = true;
+    });
+    // Another sandbox, made from nothing meanwhile, takes far longer than an answer would.
+    await boot('exports.handler = async () => 1;');
+    expect(answered).toBe(false);
+    instance.thaw();
+    expect(await answer).toBe('1');
+  });
+
   test('leaves nothing behind when a sandbox cannot be started', async () => {
     const spec = { ...specOf(driver, 128), runtime: 'nodejs' } as const;
     const missing = join(root, 'missing');

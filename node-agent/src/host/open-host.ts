@@ -11,6 +11,7 @@ import type { FetchArtifact } from '../invocations/invocation.js';
 import { InvocationRunner } from '../invocations/invocation-runner.js';
 import { SandboxPlaces } from '../sandboxes/sandbox-directories.js';
 import { SandboxPool } from '../sandboxes/sandbox-pool.js';
+import { availableMemoryBytes } from './available-memory.js';
 import { ownerOf } from './owner.js';
 import { RememberedKinds } from './remembered-kinds.js';
 import { openSocketRoot } from './socket-root.js';
@@ -45,6 +46,8 @@ export interface HostOptions {
   readonly runtimeDir?: string | undefined;
   /** `os.tmpdir()`. */
   readonly tmpDir: string;
+  /** What the machine could still give to programs. Default: as the kernel says. */
+  readonly availableBytes?: (() => number | undefined) | undefined;
   readonly log: Logger;
 }
 
@@ -103,6 +106,9 @@ export async function openHost(options: HostOptions): Promise<Host> {
       (kind) => names.has(kind.runtime) && isolation.includes(kind.isolation) && networks.includes(kind.network),
     ),
     rememberKinds: (kinds) => remembered.save(kinds),
+    // Of another machine's memory this one knows nothing.
+    availableBytes:
+      options.availableBytes ?? (driver.memoryBytesMax === undefined ? availableMemoryBytes : () => undefined),
     log,
   });
   const runner = new InvocationRunner({ pool, artifacts, offer: { runtimes: names, isolation, networks }, log });

@@ -102,6 +102,7 @@ beforeEach(async () => {
     blanks: 0,
     rememberedKinds: [],
     rememberKinds: () => {},
+    availableBytes: () => undefined,
     log: createLogger('test', 'silent'),
   });
 });

@@ -6,6 +6,7 @@ import { BlankStock } from './blank-stock.js';
 import type { Amount } from './budget.js';
 import { IdleFreezer } from './idle-freezer.js';
 import { IdleSandboxes } from './idle-sandboxes.js';
+import { MemoryPressure } from './memory-pressure.js';
 import { Sandbox } from './sandbox.js';
 import { amountOf, SandboxAccounts } from './sandbox-accounts.js';
 import type { SandboxPlaces } from './sandbox-directories.js';
@@ -25,6 +26,8 @@ export interface SandboxPoolOptions {
   /** Kinds of blanks that were wanted before the agent started, and what to do when that changes. */
   readonly rememberedKinds: readonly SandboxKind[];
   readonly rememberKinds: (kinds: readonly SandboxKind[]) => void;
+  /** What the machine could still give to programs, bytes; undefined where it does not say. */
+  readonly availableBytes: () => number | undefined;
   readonly log: Logger;
 }
 
@@ -43,6 +46,7 @@ export class SandboxPool {
   readonly #idle = new IdleSandboxes();
   readonly #blanks: BlankStock;
   readonly #freezer: IdleFreezer;
+  readonly #pressure: MemoryPressure;
   readonly #keepAlive = new WeakMap<Sandbox, NodeJS.Timeout>();
   /** Sandboxes to be kept of a shape, by its key. */
   readonly #floors = new Map<string, number>();
@@ -54,6 +58,11 @@ export class SandboxPool {
   constructor(private readonly options: SandboxPoolOptions) {
     this.#accounts = new SandboxAccounts({ memoryBytes: options.memoryBytes, slots: options.slots });
     this.#freezer = new IdleFreezer(this.#idle.idle, options.log);
+    this.#pressure = new MemoryPressure({
+      availableBytes: options.availableBytes,
+      giveUpOne: () => this.#giveUpOne(),
+      log: options.log,
+    });
     this.#blanks = new BlankStock({
       max: options.blanks,
       remembered: options.rememberedKinds,
@@ -183,6 +192,7 @@ export class SandboxPool {
     this.#closing = true;
     this.#blanks.close();
     this.#freezer.close();
+    this.#pressure.close();
     const all = [...this.#all];
     for (const sandbox of all) sandbox.stop('agent_stopping');
     const gone = Promise.all(all.map((sandbox) => sandbox.settled)).then(() => undefined);
@@ -201,7 +211,8 @@ export class SandboxPool {
     const amount = amountOf(blankLimits(kind).memoryMb);
     const { free } = this.#accounts;
     // As much again stays free: or the next start would have to give up what was just made.
-    if (this.#closing || free.memoryBytes < 2 * amount.memoryBytes || free.slots < 2) return undefined;
+    const spare = free.memoryBytes >= 2 * amount.memoryBytes && free.slots >= 2;
+    if (this.#closing || !spare || this.#pressure.high) return undefined;
     const blank = this.#create(kind, undefined);
     this.#accounts.promise(blank, amount);
     return blank;
@@ -241,6 +252,14 @@ export class SandboxPool {
     if (!enough()) return false;
     for (const victim of victims) victim.stop('evicted');
     if (blanks > 0) this.#blanks.pressed();
+    return true;
+  }
+
+  #giveUpOne(): boolean {
+    const [first] = this.#expendable();
+    if (first === undefined) return false;
+    if (first.isBlank) this.#blanks.pressed();
+    first.stop('evicted');
     return true;
   }
 
