@@ -47,7 +47,7 @@ async function chooseDriver() {
   }
   say(engine.description);
   process.env.DOCKER_HOST = engine.host;
-  const images = await run(process.execPath, ['runtimes/images/dist/build-images.js', '--only', 'nodejs'], {
+  const images = await run(process.execPath, ['runtimes/images/dist/build-images.js', '--only', 'nodejs,python'], {
     deadlineMs: IMAGES_DEADLINE_MS,
     onLine: (line) => process.stderr.write(`${line}\n`),
   });

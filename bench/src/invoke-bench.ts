@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import type { BenchOptions } from './bench.js';
 import { type Answer, KeepAliveClient } from './keep-alive-client.js';
 import { parseServerTiming } from './server-timing.js';
 import { median, percentile, rounded } from './statistics.js';
@@ -10,15 +11,11 @@ const PAYLOAD = Buffer.from(JSON.stringify({ name: 'World', numbers: [1, 2, 3], 
 /** Calls of each target before any is measured: the compilers of all processes on the path have done their work. */
 const WARM_UP_CALLS = 500;
 
-export interface InvokeBenchOptions {
-  /** Ends the benchmark early; everything is stopped all the same. */
-  readonly signal: AbortSignal;
-  readonly driver: Driver;
+export interface InvokeBenchOptions extends BenchOptions {
   /** Rounds; each measures every target once, one after the other. */
   readonly pairs: number;
   /** Calls of each target in a round. */
   readonly calls: number;
-  readonly onProgress: (line: string) => void;
 }
 
 /** Milliseconds. `p50` is the median of the rounds' medians and `p50Range` their extremes; `p99` is over all calls. */
@@ -31,7 +28,8 @@ export interface LatencyFigures {
 export interface InvokeFigures {
   readonly bench: 'invoke';
   readonly machine: { readonly cpus: number; readonly node: string };
-  readonly isolation: readonly string[];
+  /** What isolated the calls, as their receipts say. */
+  readonly isolation: string;
   readonly pairs: number;
   readonly calls: number;
   readonly bare: LatencyFigures;
@@ -77,7 +75,7 @@ export async function benchInvoke(options: InvokeBenchOptions): Promise<InvokeFi
     releases.push(...[api, gateway, plain].map((client) => () => client.close()));
 
     options.onProgress(`deploying ${FUNCTION}`);
-    const isolation = await prepare(api);
+    await prepare(api, options.driver);
     const targets = {
       bare: target('bare node:http', () => plain.call('POST', '/', PAYLOAD), checkEcho),
       api: target('API', () => api.call('POST', `/api/functions/${FUNCTION}/invocations`, PAYLOAD), checkWarmEcho),
@@ -89,7 +87,7 @@ export async function benchInvoke(options: InvokeBenchOptions): Promise<InvokeFi
     return {
       bench: 'invoke',
       machine: { cpus: availableParallelism(), node: process.versions.node },
-      isolation,
+      isolation: String((await targets.api.call()).headers['x-lambda-isolation']),
       pairs: options.pairs,
       calls: options.calls,
       bare: bareFigures,
@@ -102,19 +100,12 @@ export async function benchInvoke(options: InvokeBenchOptions): Promise<InvokeFi
   }
 }
 
-async function prepare(api: KeepAliveClient): Promise<string[]> {
-  const definition = { name: FUNCTION, runtime: 'nodejs', httpAuth: 'public', code: { source: SOURCE } };
+async function prepare(api: KeepAliveClient, driver: Driver): Promise<void> {
+  // The figures are those of runc, so that they can be compared with others'.
+  const isolation = driver === 'process' ? 'auto' : 'runc';
+  const definition = { name: FUNCTION, runtime: 'nodejs', httpAuth: 'public', isolation, code: { source: SOURCE } };
   const created = await api.call('POST', '/api/functions', Buffer.from(JSON.stringify(definition)));
   if (created.status !== 201) throw new Error(`deploying answered ${created.status}: ${created.body.toString('utf8')}`);
-  const nodes: unknown = JSON.parse((await api.call('GET', '/api/nodes')).body.toString('utf8'));
-  return isolationOf(nodes);
-}
-
-/** The isolation kinds of the fleet's nodes, so that figures say what they were measured on. */
-function isolationOf(answer: unknown): string[] {
-  if (typeof answer !== 'object' || answer === null || !('nodes' in answer) || !Array.isArray(answer.nodes)) return [];
-  const nodes: readonly { isolation?: unknown }[] = answer.nodes;
-  return [...new Set(nodes.flatMap(({ isolation }) => (Array.isArray(isolation) ? isolation.map(String) : [])))];
 }
 
 function target(name: string, call: () => Promise<Answer>, check: (answer: Answer) => void): Target {

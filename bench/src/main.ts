@@ -1,87 +1,70 @@
 import { parseArgs } from 'node:util';
 import { errorText } from '@lambda-fleet/common/errors';
-import { benchInvoke, type InvokeFigures } from './invoke-bench.js';
-import { renderTable } from './table.js';
+import type { Bench } from './bench.js';
+import { coldstart } from './coldstart-report.js';
+import { invoke } from './invoke-report.js';
 
-const USAGE = `npm run bench -- invoke [--json] [--driver auto|docker|process] [--pairs N] [--calls N]
+const BENCHES: Readonly<Record<string, Bench>> = { invoke, coldstart };
 
-  invoke   warm calls through the API and the gateway, beside a bare node:http server measured in the same run
-
-  --json     one JSON object on standard output instead of a table
-  --driver   what makes the sandboxes (default auto: docker where an engine answers)
-  --pairs    rounds, each measuring every target (default 5)
-  --calls    calls of each target in a round (default 300)
-`;
+function usage(): string {
+  const flags = Object.values(BENCHES).flatMap(({ counts }) => Object.entries(counts));
+  return [
+    'npm run bench -- <name> [--json] [--driver auto|docker|process] [flags]',
+    '',
+    ...Object.entries(BENCHES).map(([name, { about }]) => `  ${name.padEnd(10)} ${about}`),
+    '',
+    '  --json     one JSON object on standard output instead of a table',
+    '  --driver   what makes the sandboxes (default auto: docker where an engine answers)',
+    ...flags.map(([flag, { initial, about }]) => `  --${flag.padEnd(8)} ${about} (default ${initial})`),
+    '',
+  ].join('\n');
+}
 
 async function main(): Promise<void> {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
+  const [name = '', ...rest] = process.argv.slice(2);
+  const bench = BENCHES[name];
+  if (bench === undefined) throw new UsageError('Name one benchmark.');
+  const { values } = parseArgs({
+    args: rest,
     options: {
       json: { type: 'boolean', default: false },
       driver: { type: 'string', default: 'auto' },
-      pairs: { type: 'string', default: '5' },
-      calls: { type: 'string', default: '300' },
+      ...Object.fromEntries(Object.keys(bench.counts).map((flag) => [flag, { type: 'string' as const }])),
     },
   });
   const { driver } = values;
-  if (positionals.length !== 1 || positionals[0] !== 'invoke') throw new UsageError('Name one benchmark.');
   if (driver !== 'auto' && driver !== 'docker' && driver !== 'process') throw new UsageError(`No driver "${driver}".`);
+  const given = values as Readonly<Record<string, unknown>>;
+  const counts = Object.fromEntries(
+    Object.entries(bench.counts).map(([flag, { initial }]) => [
+      flag,
+      wholeNumber(flag, given[flag] ?? String(initial)),
+    ]),
+  );
   const interrupted = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => interrupted.abort(new Error(`${signal}: stopped before the end`)));
   }
-  const figures = await benchInvoke({
-    signal: interrupted.signal,
-    driver,
-    pairs: wholeNumber('--pairs', values.pairs),
-    calls: wholeNumber('--calls', values.calls),
-    onProgress: (line) => process.stderr.write(`bench: ${line}\n`),
-  });
-  process.stdout.write(values.json ? `${JSON.stringify(figures)}\n` : describeInvoke(figures));
+  const onProgress = (line: string) => process.stderr.write(`bench: ${line}\n`);
+  const { figures, text, failure } = await bench.run({ signal: interrupted.signal, driver, onProgress }, counts);
+  process.stdout.write(values.json ? `${JSON.stringify(figures)}\n` : text);
+  if (failure !== undefined) {
+    process.stderr.write(`bench: missed: ${failure}\n`);
+    process.exitCode = 1;
+  }
 }
 
 class UsageError extends Error {}
 
-function wholeNumber(flag: string, text: string): number {
-  if (!/^[1-9]\d{0,5}$/.test(text)) throw new UsageError(`${flag} must be a whole number from 1.`);
+function wholeNumber(flag: string, text: unknown): number {
+  if (!/^[1-9]\d{0,5}$/.test(String(text))) throw new UsageError(`--${flag} must be a whole number from 1.`);
   return Number(text);
-}
-
-function describeInvoke(figures: InvokeFigures): string {
-  const { bare, api, gateway } = figures;
-  const ms = (value: number) => value.toFixed(3);
-  const row = (name: string, { p50, p50Range: [low, high], p99 }: typeof bare) => [
-    name,
-    ms(p50),
-    `${ms(low)}–${ms(high)}`,
-    ms(p99),
-  ];
-  const warmRow = (name: string, warm: typeof api) => [
-    ...row(name, warm),
-    ms(warm.runP50),
-    warm.ratio.toFixed(2),
-    ms(warm.addedMs),
-    ms(warm.overBareMs),
-  ];
-  return [
-    renderTable([
-      ['milliseconds', 'p50', 'range of p50', 'p99', 'run', 'ratio', 'added', 'over bare'],
-      [...row('bare node:http', bare), '', '', '', ''],
-      warmRow('warm call, API', api),
-      warmRow('warm call, gateway', gateway),
-    ]),
-    '',
-    `${figures.pairs} interleaved rounds of ${figures.calls} calls, one client, every receipt warm; ` +
-      `isolation ${figures.isolation.join(', ')}, ${figures.machine.cpus} cores, Node ${figures.machine.node}`,
-    'added = p50 − run − p50 of the bare server; over bare = p50 − p50 of the bare server',
-    '',
-  ].join('\n');
 }
 
 try {
   await main();
 } catch (error) {
   const isUsage = error instanceof UsageError || (error instanceof TypeError && 'code' in error);
-  process.stderr.write(`bench: ${errorText(error)}\n${isUsage ? `\n${USAGE}` : ''}`);
+  process.stderr.write(`bench: ${errorText(error)}\n${isUsage ? `\n${usage()}` : ''}`);
   process.exitCode = isUsage ? 2 : 1;
 }

@@ -23,8 +23,12 @@ export interface RunningSystem {
   stop(): Promise<void>;
 }
 
-/** Starts `lambda up` on free ports and in a directory of its own, and resolves when it is ready for calls. */
-export async function startSystem(driver: Driver, signal: AbortSignal): Promise<RunningSystem> {
+/** Starts `lambda up`, with this besides its own environment, on free ports and in a directory of its own, and resolves when it is ready for calls. */
+export async function startSystem(
+  driver: Driver,
+  signal: AbortSignal,
+  environment: Readonly<Record<string, string>> = {},
+): Promise<RunningSystem> {
   const folder = await mkdtemp(join(tmpdir(), 'lambda-bench-'));
   // PostgreSQL runs as another user and must be able to pass.
   await chmod(folder, 0o711);
@@ -35,7 +39,7 @@ export async function startSystem(driver: Driver, signal: AbortSignal): Promise<
     [lambda, 'up', '--http-port', '0', '--grpc-port', '0', '--data-dir', dataDir, '--driver', driver],
     // A process group of its own: a Ctrl-C in the terminal reaches it through `stop` alone, because it takes a second
     // signal for "kill at once".
-    { stdio: ['ignore', 'pipe', 'pipe'], detached: true },
+    { stdio: ['ignore', 'pipe', 'pipe'], detached: true, env: { ...process.env, ...environment } },
   );
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {

@@ -18,7 +18,14 @@ export interface NodeView {
     readonly slotsTotal: number;
     readonly slotsFree: number;
   } | null;
-  readonly sandboxes: { readonly idle: number; readonly busy: number };
+  readonly sandboxes: { readonly idle: number; readonly busy: number; readonly blank: number; readonly leaked: number };
+  readonly blanks: readonly {
+    readonly runtime: string;
+    readonly isolation: string;
+    readonly network: string;
+    readonly memoryMb: number;
+    readonly count: number;
+  }[];
   readonly lastSeenAt: Date;
 }
 

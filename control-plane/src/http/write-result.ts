@@ -109,6 +109,8 @@ function receiptHeaders({ id, outcome, receipt, version, nodeId }: InvocationRes
   ];
   if (receipt.start !== undefined) headers.push('x-lambda-start', receipt.start);
   if (nodeId !== undefined) headers.push('x-lambda-node', nodeId);
+  if (receipt.isolation !== undefined) headers.push('x-lambda-isolation', receipt.isolation);
+  if (receipt.shared === true) headers.push('x-lambda-shared', 'true');
   if (receipt.cpuMs !== undefined) headers.push('x-lambda-cpu-ms', receipt.cpuMs.toFixed(3));
   if (receipt.memoryPeakBytes !== undefined) {
     headers.push('x-lambda-memory-peak-bytes', String(receipt.memoryPeakBytes));

@@ -1,4 +1,5 @@
-import type { NodeRegistry } from './node-registry.js';
+import type { BlankSandboxes } from '@lambda-fleet/proto';
+import type { NodeRegistry, SandboxCounts } from './node-registry.js';
 import type { NodeStore, StoredNode } from './node-store.js';
 
 /** A node as the API shows it: what is durable, and what is known while it is connected. */
@@ -11,10 +12,12 @@ export interface NodeStatus extends StoredNode {
     readonly slotsTotal: number;
     readonly slotsFree: number;
   } | null;
-  readonly sandboxes: { readonly idle: number; readonly busy: number };
+  readonly sandboxes: SandboxCounts;
+  /** Prewarmed sandboxes by kind; `memoryMb` 0 is any. */
+  readonly blanks: readonly BlankSandboxes[];
 }
 
-const NO_SANDBOXES = { idle: 0, busy: 0 };
+const NO_SANDBOXES: SandboxCounts = { idle: 0, busy: 0, blank: 0, leaked: 0 };
 
 /** @throws FleetError `unavailable` */
 export async function listNodes(store: NodeStore, registry: NodeRegistry): Promise<NodeStatus[]> {
@@ -23,7 +26,7 @@ export async function listNodes(store: NodeStore, registry: NodeRegistry): Promi
   return stored.map((node) => {
     const now = connected.get(node.id);
     if (now === undefined)
-      return { ...node, connected: false, eligible: false, capacity: null, sandboxes: NO_SANDBOXES };
+      return { ...node, connected: false, eligible: false, capacity: null, sandboxes: NO_SANDBOXES, blanks: [] };
     const { memoryBytesTotal, memoryBytesFree, slotsTotal, slotsFree } = now.capacity;
     return {
       ...node,
@@ -31,6 +34,7 @@ export async function listNodes(store: NodeStore, registry: NodeRegistry): Promi
       eligible: now.eligible,
       capacity: { memoryBytesTotal, memoryBytesFree, slotsTotal, slotsFree },
       sandboxes: now.sandboxes,
+      blanks: now.capacity.blanks,
     };
   });
 }

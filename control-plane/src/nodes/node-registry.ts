@@ -12,7 +12,16 @@ export interface ConnectedNode {
   readonly id: string;
   readonly eligible: boolean;
   readonly capacity: Capacity;
-  readonly sandboxes: { readonly idle: number; readonly busy: number };
+  readonly sandboxes: SandboxCounts;
+}
+
+export interface SandboxCounts {
+  readonly idle: number;
+  readonly busy: number;
+  /** Prewarmed, without a function. */
+  readonly blank: number;
+  /** That could not be removed, or that nobody knows. */
+  readonly leaked: number;
 }
 
 /**
@@ -75,7 +84,8 @@ export class NodeRegistry {
 
   list(): ConnectedNode[] {
     return [...this.#sessions.values()].map((session) => {
-      const sandboxes = { idle: 0, busy: 0 };
+      const sandboxes = { idle: 0, busy: 0, blank: 0, leaked: session.capacity.sandboxesLeaked };
+      for (const { count } of session.capacity.blanks) sandboxes.blank += count;
       for (const version of session.capacity.versions) {
         sandboxes.idle += version.idle;
         sandboxes.busy += version.busy;
