@@ -26,11 +26,14 @@ export interface ArtifactCacheOptions {
 export interface ArtifactLease {
   /** The extracted code. Never to be changed. */
   readonly tree: string;
+  /** Entries in it. */
+  readonly files: number;
   release(): void;
 }
 
 interface Entry {
   readonly bytes: number;
+  readonly files: number;
   lastUsedMs: number;
   leases: number;
 }
@@ -78,6 +81,7 @@ export class ArtifactCache {
     let held = true;
     return {
       tree: join(directory, TREE),
+      files: entry.files,
       release: () => {
         if (!held) return;
         held = false;
@@ -107,10 +111,11 @@ export class ArtifactCache {
       await rm(archive);
       const entry = {
         bytes: extracted.unpackedBytes + extracted.entries * FILE_OVERHEAD_BYTES,
+        files: extracted.entries,
         lastUsedMs: Date.now(),
         leases: 0,
       };
-      await writeFile(join(place, ENTRY_FILE), JSON.stringify({ bytes: entry.bytes }));
+      await writeFile(join(place, ENTRY_FILE), JSON.stringify({ bytes: entry.bytes, files: entry.files }));
       await rename(place, join(this.options.directory, sha256));
       this.#add(sha256, entry);
       // Before anyone holds it, so that it is the newest and is kept.
@@ -155,8 +160,9 @@ export class ArtifactCache {
       if (!SHA256.test(name)) continue;
       const place = join(this.options.directory, name, ENTRY_FILE);
       try {
-        const { bytes } = JSON.parse(await readFile(place, 'utf8')) as { readonly bytes: number };
-        this.#add(name, { bytes, lastUsedMs: (await stat(place)).mtimeMs, leases: 0 });
+        const { bytes, files } = JSON.parse(await readFile(place, 'utf8')) as Pick<Entry, 'bytes' | 'files'>;
+        await removeUnfinished(join(this.options.directory, name));
+        this.#add(name, { bytes, files, lastUsedMs: (await stat(place)).mtimeMs, leases: 0 });
       } catch (err) {
         this.options.log.warn({ err, sha256: name }, 'artifact_unreadable');
         await rm(join(this.options.directory, name), { recursive: true, force: true });
@@ -164,4 +170,10 @@ export class ArtifactCache {
     }
     this.#evict();
   }
+}
+
+/** What `LinkedTrees` was making of an artifact, or moving out of it, when the agent died. */
+async function removeUnfinished(folder: string): Promise<void> {
+  const unfinished = (await readdir(folder)).filter((name) => /^(spare-new|taken)-/.test(name));
+  await Promise.all(unfinished.map((name) => rm(join(folder, name), { recursive: true, force: true })));
 }

@@ -3,8 +3,12 @@ import { join } from 'node:path';
 
 /** Calls in flight: enough to hide the latency of a disk, few enough to leave the thread pool to others. */
 const PARALLEL = 16;
-/** Another filesystem, too many links on one file, or a filesystem or policy without hard links. */
 const NOT_LINKABLE = new Set(['EXDEV', 'EMLINK', 'EPERM', 'ENOTSUP']);
+
+/** Another filesystem, too many links on one file, or a filesystem or policy without hard links. */
+export function isNotLinkable(err: unknown): boolean {
+  return err instanceof Error && 'code' in err && NOT_LINKABLE.has(String(err.code));
+}
 
 /**
  * Makes the tree of `source` appear inside the existing directory `target`: files as hard links (52 of them take about
@@ -43,7 +47,7 @@ async function linkOrCopy(from: string, to: string): Promise<void> {
   try {
     await link(from, to);
   } catch (err) {
-    if (!(err instanceof Error && 'code' in err && NOT_LINKABLE.has(String(err.code)))) throw err;
+    if (!isNotLinkable(err)) throw err;
     await copyFile(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
   }
 }

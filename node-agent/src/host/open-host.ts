@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { RuntimeOffer } from '@lambda-fleet/proto';
 import { ArtifactCache } from '../artifacts/artifact-cache.js';
+import { LinkedTrees } from '../artifacts/linked-trees.js';
 import { DockerDriver } from '../drivers/docker/docker-driver.js';
 import type { ChannelTransport } from '../drivers/docker/engine-location.js';
 import { ProcessDriver } from '../drivers/process/process-driver.js';
@@ -111,9 +112,12 @@ export async function openHost(options: HostOptions): Promise<Host> {
       options.availableBytes ?? (driver.memoryBytesMax === undefined ? availableMemoryBytes : () => undefined),
     log,
   });
-  const runner = new InvocationRunner({ pool, artifacts, offer: { runtimes: names, isolation, networks }, log });
+  const trees = new LinkedTrees(log);
+  const offer = { runtimes: names, isolation, networks };
+  const runner = new InvocationRunner({ pool, artifacts, trees, offer, log });
   const close = async (): Promise<void> => {
     await runner.close();
+    await trees.close();
     await remembered.flushed();
     await rmdir(socketRoot).catch((err: unknown) => log.warn({ err, socketRoot }, 'socket_root_not_removed'));
   };

@@ -2,7 +2,7 @@ import { errorText } from '@lambda-fleet/common/errors';
 import type { Logger } from '@lambda-fleet/common/logger';
 import { InvokeKind, type ResponseEnd, StartPath } from '@lambda-fleet/proto';
 import type { ArtifactCache, ArtifactLease } from '../artifacts/artifact-cache.js';
-import { linkTree } from '../artifacts/link-tree.js';
+import type { LinkedTrees } from '../artifacts/linked-trees.js';
 import { ChannelClosed, type InitMessage } from '../channel/conversation.js';
 import { RunAbandoned } from '../sandboxes/run-deadlines.js';
 import type { Sandbox } from '../sandboxes/sandbox.js';
@@ -27,6 +27,7 @@ export interface InvocationRunOptions {
   readonly sink: InvocationSink;
   readonly pool: SandboxPool;
   readonly artifacts: ArtifactCache;
+  readonly trees: LinkedTrees;
   /** Where the output of each sandbox goes; shared by all runs, because a sandbox outlives them. */
   readonly outputs: WeakMap<Sandbox, SandboxOutput>;
   readonly log: Logger;
@@ -92,7 +93,7 @@ export class InvocationRun {
     const claimedAt = performance.now();
     const { lease, waitedMs } = await this.#bootWithCode();
     void this.sandbox.settled.then(() => lease.release());
-    await linkTree(lease.tree, this.sandbox.taskDir);
+    await this.options.trees.place(lease.tree, lease.files, this.sandbox.taskDir);
     this.#meter.queueUs = Math.round((claimedAt - invocation.arrivedAt + waitedMs) * 1000);
     this.#meter.sandboxUs = Math.max(0, microsecondsSince(claimedAt) - Math.round(waitedMs * 1000));
 

@@ -10,6 +10,7 @@ import {
   type WarmFloor,
 } from '@lambda-fleet/proto';
 import type { ArtifactCache } from '../artifacts/artifact-cache.js';
+import type { LinkedTrees } from '../artifacts/linked-trees.js';
 import type { Sandbox } from '../sandboxes/sandbox.js';
 import type { SandboxPool } from '../sandboxes/sandbox-pool.js';
 import { alreadyChecked } from './already-checked.js';
@@ -22,6 +23,7 @@ import { WarmFloors } from './warm-floors.js';
 export interface InvocationRunnerOptions {
   readonly pool: SandboxPool;
   readonly artifacts: ArtifactCache;
+  readonly trees: LinkedTrees;
   readonly offer: HostOffer;
   readonly log: Logger;
 }
@@ -159,8 +161,7 @@ export class InvocationRunner {
   }
 
   #run(invocation: AgentInvocation, sink: InvocationSink, sandbox: Sandbox, start: StartPath): void {
-    const { pool, artifacts, log } = this.options;
-    const run = new InvocationRun({ invocation, sink, pool, artifacts, outputs: this.#outputs, log }, sandbox, start);
+    const run = new InvocationRun({ ...this.options, invocation, sink, outputs: this.#outputs }, sandbox, start);
     const key = keyOf(invocation.invoke);
     this.#runs.set(key, run);
     void run.finished.then(() => this.#runs.delete(key));

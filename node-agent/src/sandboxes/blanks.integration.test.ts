@@ -1,4 +1,4 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InvokeKind, StartPath, type VersionSpec } from '@lambda-fleet/proto';
 import Docker from 'dockerode';
@@ -155,6 +155,33 @@ describe.each(['runc', 'gvisor'])('a blank under %s', (isolation) => {
     const over = await node.call(spec, { event: { mb: 300 }, isolation });
     expect(over.error?.errorType).toBe('Runtime.OutOfMemory');
     expect(over.error?.errorMessage).toMatch(/memory limit of 256 MB .*used 25\d\.\d MB at most/);
+  });
+
+  test('sees all of a large artifact that was moved into it, and cannot write to it', async () => {
+    await withBlanks('docker', 1, { memoryMb: 256 }, { isolation });
+    const modules = Object.fromEntries(
+      Array.from({ length: 300 }, (_, n) => [`lib/m${n % 7}/f${n}.cjs`, `module.exports = ${n};`]),
+    );
+    const main = `
+      const { readdirSync, writeFileSync } = require('node:fs');
+      exports.handler = async () => {
+        const files = readdirSync(__dirname + '/lib', { recursive: true }).filter((name) => name.endsWith('.cjs'));
+        const sum = files.reduce((total, name) => total + require('./lib/' + name), 0);
+        try {
+          writeFileSync(__dirname + '/lib/m1/f1.cjs', 'module.exports = 1e9;');
+          return 'written';
+        } catch (err) {
+          return { sum, code: err.code };
+        }
+      };`;
+    const spec = await node.deploy({ ...modules, 'index.cjs': main }, { memoryMb: 256 });
+    const spare = join(node.dataDir, 'artifacts', spec.artifactSha256, 'spare');
+    for (let call = 0; call < 3; call += 1) {
+      const { text } = await node.call(spec, { isolation, singleUse: true });
+      expect(JSON.parse(text)).toEqual({ sum: (299 * 300) / 2, code: expect.stringMatching(/EROFS|EACCES/) });
+      await expect.poll(() => readdir(spare).catch(() => []), { timeout: 5_000 }).toEqual(['index.cjs', 'lib']);
+      await expect.poll(blanks, { timeout: 20_000 }).toBe(1);
+    }
   });
 
   test('serves Python functions of every memory', async () => {
