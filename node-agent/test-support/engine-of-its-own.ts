@@ -1,0 +1,55 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import Docker from 'dockerode';
+
+const SCRIPT = fileURLToPath(new URL('../../scripts/engine.mjs', import.meta.url));
+
+/** Whether an engine can be started here; where not, tests that need one say what they need instead. */
+export const canStartEngine = process.platform === 'linux' && process.getuid?.() === 0;
+
+export interface EngineRuntimes {
+  readonly [name: string]: { readonly path: string; readonly runtimeArgs: readonly string[] };
+}
+
+/** A Docker engine that only one test uses, in a network namespace of its own. */
+export class EngineOfItsOwn {
+  private constructor(
+    private readonly child: ChildProcess,
+    readonly host: string,
+  ) {}
+
+  /** `runtimes` are what it offers beside runc; by default gVisor as it has to be. */
+  static async start(runtimes?: EngineRuntimes): Promise<EngineOfItsOwn> {
+    const args = runtimes === undefined ? [] : [JSON.stringify(runtimes)];
+    const child = spawn(process.execPath, [SCRIPT, ...args], { stdio: ['pipe', 'pipe', 'inherit'] });
+    for await (const line of createInterface({ input: child.stdout })) return new EngineOfItsOwn(child, line);
+    throw new Error('a Docker engine for this test could not be started');
+  }
+
+  get docker(): Docker {
+    return new Docker({ socketPath: this.host.slice('unix://'.length) });
+  }
+
+  /** Copies images from the engine that tests usually use. 1–3 s for each. */
+  async copyImages(...names: readonly string[]): Promise<void> {
+    for (const name of names) {
+      const source = await usualEngine().getImage(name).get();
+      const loading = await this.docker.loadImage(source);
+      loading.resume();
+      await once(loading, 'end');
+    }
+  }
+
+  async stop(): Promise<void> {
+    const ended = once(this.child, 'exit');
+    this.child.stdin?.end();
+    await ended;
+  }
+}
+
+function usualEngine(): Docker {
+  const host = process.env.DOCKER_HOST;
+  return host?.startsWith('unix://') ? new Docker({ socketPath: host.slice('unix://'.length) }) : new Docker();
+}
