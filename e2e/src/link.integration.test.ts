@@ -163,7 +163,7 @@ function endOf(invocationId: string, epoch: number, spec: VersionSpec, body: Buf
 
 function agent(
   controlPlane: { server: RunningFleetServer | undefined },
-  options: { cert?: KeyAndCertificate; isolation?: string } = {},
+  options: { cert?: KeyAndCertificate; isolation?: string[] } = {},
 ) {
   const runner = new EchoRunner();
   const cert = options.cert ?? nodeCert;
@@ -181,7 +181,9 @@ function agent(
       bootId: randomUUID(),
       labels: {},
       runtimes: [],
-      isolation: [options.isolation ?? 'none'],
+      get isolation() {
+        return [...(options.isolation ?? ['none'])];
+      },
       architecture: 'x64',
       networks: ['none'],
       builds: false,
@@ -319,6 +321,18 @@ describe('the link', () => {
     expect(again).toHaveLength(2);
   }, 30_000);
 
+  it('greets again when the node offers less, and the control plane knows', async () => {
+    const controlPlane = await new ControlPlane().start();
+    const isolation = ['runc', 'gvisor'];
+    const { link } = agent(controlPlane, { isolation });
+    const first = await controlPlane.session();
+    expect(first.hello.isolation).toEqual(['runc', 'gvisor']);
+    isolation.pop();
+    link.greetAgain();
+    await expect.poll(() => controlPlane.registry.session('node-1')?.hello.isolation).toEqual(['runc']);
+    expect(bodyOf(await invoke(await controlPlane.session(), Buffer.from('{}'))).toString()).toBe('{}');
+  });
+
   it('lets an agent fetch only the artifacts of versions it was told to run', async () => {
     const controlPlane = await new ControlPlane().start();
     const { link } = agent(controlPlane);
@@ -350,7 +364,7 @@ describe('the link', () => {
 
   it('turns away a node that the control plane does not want', async () => {
     const controlPlane = await new ControlPlane().start();
-    const { link } = agent(controlPlane, { isolation: 'forbidden' });
+    const { link } = agent(controlPlane, { isolation: ['forbidden'] });
     await new Promise((resolve) => setTimeout(resolve, 500));
     expect(link.readySession).toBeUndefined();
     expect(controlPlane.registry.size).toBe(0);

@@ -46,6 +46,7 @@ export async function wireAgent(
     pythonRuntime: PYTHON_RUNTIME,
     runtimeDir: config.runtimeDir,
     tmpDir: tmpdir(),
+    trySandboxes: config.driver === 'docker',
     log,
   });
   const { runner } = host;
@@ -60,9 +61,14 @@ export async function wireAgent(
       bootId: randomUUID(),
       labels: { ...config.labels },
       runtimes: [...host.runtimes],
-      isolation: [...host.driver.isolation],
+      // Read at each greeting.
+      get isolation() {
+        return [...host.driver.isolation];
+      },
       architecture: arch(),
-      networks: [...host.driver.networks],
+      get networks() {
+        return [...host.driver.networks];
+      },
       builds: false,
     },
     runner,
@@ -71,6 +77,7 @@ export async function wireAgent(
   });
   fetchArtifact = fetchArtifactOver(link);
   runner.onCapacityChange(() => link.capacityChanged());
+  host.onLessOffered(() => link.greetAgain());
   // Closed last: the ends of what the runner stops still have to be sent.
   lifecycle.onClose('link', () => link.close());
   lifecycle.onClose('sandboxes', () => host.close(), RUNNER_CLOSE_MS);

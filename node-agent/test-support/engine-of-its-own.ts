@@ -6,9 +6,6 @@ import Docker from 'dockerode';
 
 const SCRIPT = fileURLToPath(new URL('../../scripts/engine.mjs', import.meta.url));
 
-/** Whether an engine can be started here; where not, tests that need one say what they need instead. */
-export const canStartEngine = process.platform === 'linux' && process.getuid?.() === 0;
-
 export interface EngineRuntimes {
   readonly [name: string]: { readonly path: string; readonly runtimeArgs: readonly string[] };
 }
@@ -22,6 +19,9 @@ export class EngineOfItsOwn {
 
   /** `runtimes` are what it offers beside runc; by default gVisor as it has to be. */
   static async start(runtimes?: EngineRuntimes): Promise<EngineOfItsOwn> {
+    if (process.platform !== 'linux' || process.getuid?.() !== 0) {
+      throw new Error('this test starts a Docker engine of its own, which only root on Linux can');
+    }
     const args = runtimes === undefined ? [] : [JSON.stringify(runtimes)];
     const child = spawn(process.execPath, [SCRIPT, ...args], { stdio: ['pipe', 'pipe', 'inherit'] });
     for await (const line of createInterface({ input: child.stdout })) return new EngineOfItsOwn(child, line);

@@ -10,8 +10,10 @@ import { ProcessDriver } from '../drivers/process/process-driver.js';
 import type { SandboxDriver } from '../drivers/sandbox-driver.js';
 import type { FetchArtifact } from '../invocations/invocation.js';
 import { InvocationRunner } from '../invocations/invocation-runner.js';
+import type { HostOffer } from '../invocations/shape-of.js';
 import { SandboxPlaces } from '../sandboxes/sandbox-directories.js';
 import { SandboxPool } from '../sandboxes/sandbox-pool.js';
+import { TriedDriver } from '../trials/tried-driver.js';
 import { availableMemoryBytes } from './available-memory.js';
 import { ownerOf } from './owner.js';
 import { RememberedKinds } from './remembered-kinds.js';
@@ -40,6 +42,8 @@ export interface HostOptions {
   readonly channelTransport?: ChannelTransport | undefined;
   /** Docker driver: see its options. */
   readonly sharesKernel?: boolean | undefined;
+  /** Docker driver: start one sandbox of each kind in the background, and stop offering those that do not work. Default false. */
+  readonly trySandboxes?: boolean | undefined;
   /** Process driver: the Node runtime's file and the Python runtime's folder (undefined offers no Python). */
   readonly nodeRuntime: string;
   readonly pythonRuntime?: string | undefined;
@@ -58,6 +62,8 @@ export interface Host {
   readonly driver: SandboxDriver;
   /** What to offer in Hello. */
   readonly runtimes: readonly RuntimeOffer[];
+  /** Called when the driver's isolation or networks have become fewer. */
+  onLessOffered(listener: () => void): void;
   /** Ends what runs, stops all sandboxes and removes the sockets' folder; about 9 s at most. Never rejects. */
   close(): Promise<void>;
 }
@@ -79,11 +85,13 @@ export async function openHost(options: HostOptions): Promise<Host> {
     runtimeDir: options.runtimeDir,
     tmpDir: options.tmpDir,
   });
-  const driver = await openDriver(options, owner, workDir);
-  const leftovers = await driver.removeLeftovers();
+  const opened = await openDriver(options, owner, workDir);
+  const leftovers = await opened.removeLeftovers();
   if (leftovers > 0) log.warn({ leftovers }, 'leftover_sandboxes_removed');
   const places = new SandboxPlaces(join(workDir, 'sandboxes'), socketRoot);
   await places.clear();
+  const tried = options.trySandboxes === true ? new TriedDriver({ driver: opened, places, log }) : undefined;
+  const driver = tried ?? opened;
   const artifacts = await ArtifactCache.open({
     directory: join(workDir, 'artifacts'),
     bytesMax: options.artifactBytesMax,
@@ -96,7 +104,15 @@ export async function openHost(options: HostOptions): Promise<Host> {
     log.warn({ memoryBytes, asked: options.memoryBytes }, 'memory_of_engine_is_less');
   const remembered = new RememberedKinds(join(workDir, 'blank-kinds.json'), log);
   const names = new Set(runtimes.map(({ name }) => name));
-  const { isolation, networks } = driver;
+  const offer: HostOffer = {
+    runtimes: names,
+    get isolation() {
+      return driver.isolation;
+    },
+    get networks() {
+      return driver.networks;
+    },
+  };
   const pool = new SandboxPool({
     driver,
     places,
@@ -104,7 +120,8 @@ export async function openHost(options: HostOptions): Promise<Host> {
     slots: options.slots,
     blanks: options.blanks,
     rememberedKinds: (await remembered.load()).filter(
-      (kind) => names.has(kind.runtime) && isolation.includes(kind.isolation) && networks.includes(kind.network),
+      (kind) =>
+        names.has(kind.runtime) && offer.isolation.includes(kind.isolation) && offer.networks.includes(kind.network),
     ),
     rememberKinds: (kinds) => remembered.save(kinds),
     // Of another machine's memory this one knows nothing.
@@ -113,15 +130,15 @@ export async function openHost(options: HostOptions): Promise<Host> {
     log,
   });
   const trees = new LinkedTrees(log);
-  const offer = { runtimes: names, isolation, networks };
   const runner = new InvocationRunner({ pool, artifacts, trees, offer, log });
   const close = async (): Promise<void> => {
-    await runner.close();
+    await Promise.all([runner.close(), tried?.close()]);
     await trees.close();
     await remembered.flushed();
     await rmdir(socketRoot).catch((err: unknown) => log.warn({ err, socketRoot }, 'socket_root_not_removed'));
   };
-  return { runner, driver, runtimes, close };
+  void tried?.tryAll();
+  return { runner, driver, runtimes, onLessOffered: (listener) => tried?.onLessOffered(listener), close };
 }
 
 function openDriver(options: HostOptions, owner: string, workDir: string): Promise<SandboxDriver> {

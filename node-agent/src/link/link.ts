@@ -107,6 +107,11 @@ export class Link implements InvocationSink {
     this.#capacityTimer ??= setTimeout(this.#reportCapacity, CAPACITY_LINGER_MS);
   }
 
+  /** What Hello says has changed. Ends the session; the next one begins with a new Hello. */
+  greetAgain(): void {
+    this.#session?.close('what this node offers has changed');
+  }
+
   refused({ invoke }: AgentInvocation, reason: RefusalReason, detail: string): void {
     this.#refuse(invoke, reason, detail);
   }

@@ -1,4 +1,4 @@
-import { type RuntimeFamily, runtimeFamily, type RuntimeName } from '@lambda-fleet/common/runtime-names';
+import { type RuntimeFamily, type RuntimeName, runtimeFamily } from '@lambda-fleet/common/runtime-names';
 
 /** A small function that says what it sees of the network, and takes memory. */
 export interface TrialCode {

@@ -1,55 +1,129 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { access, chmod, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, beforeEach, afterEach, describe, expect, test } from 'vitest';
-import { canStartEngine, EngineOfItsOwn } from '../../test-support/engine-of-its-own.js';
+import type { RuntimeName } from '@lambda-fleet/common/runtime-names';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { EngineOfItsOwn } from '../../test-support/engine-of-its-own.js';
 import { dockerOptions, log } from '../../test-support/host-under-test.js';
 import { DockerDriver } from '../drivers/docker/docker-driver.js';
+import type { Isolation } from '../drivers/sandbox-driver.js';
 import { SandboxPlaces } from '../sandboxes/sandbox-directories.js';
 import { runTrial } from './trial.js';
 import { TriedDriver } from './tried-driver.js';
 
 let root: string;
-let driver: DockerDriver;
 let places: SandboxPlaces;
-beforeAll(async () => {
+beforeEach(async () => {
   root = await mkdtemp(join(tmpdir(), 'trial-'));
-  driver = await DockerDriver.open({ nodeId: 'trial', owner: root.slice(-6).padStart(16, '0'), log, ...dockerOptions('docker') });
   places = new SandboxPlaces(join(root, 'sandboxes'), join(root, 'sockets'));
   await places.clear();
 });
-afterAll(async () => {
-  await driver?.removeLeftovers();
-  await rm(root, { recursive: true, force: true });
-});
+afterEach(() => rm(root, { recursive: true, force: true }));
 
-describe.each(['runc','gvisor'] as const)('with %s', (isolation) => {
-test.each(['nodejs', 'python'] as const)('a trial of %s', async (runtime) => {
-  const t=performance.now();
-  const result = await runTrial({ driver, places, isolation, network: 'none', runtime });
-  console.log(isolation, runtime, result, performance.now()-t);
+const ownOptions = () => ({ nodeId: 'trial', owner: root.slice(-6).padStart(16, '0'), log });
+
+async function expectNothingLeft(driver: DockerDriver): Promise<void> {
   expect(await driver.removeLeftovers()).toBe(0);
-  expect(await readdir(join(root, 'sandboxes'))).toEqual([]);
-});
+  for (const folder of ['sandboxes', 'sockets']) expect(await readdir(join(root, folder))).toEqual([]);
+}
+
+describe('a trial', () => {
+  test.each<[Isolation, RuntimeName]>([
+    ['runc', 'nodejs'],
+    ['runc', 'python'],
+    ['gvisor', 'nodejs'],
+    ['gvisor', 'python'],
+  ])('of %s with %s passes where everything is right, and leaves nothing behind', async (isolation, runtime) => {
+    const driver = await DockerDriver.open({ ...ownOptions(), ...dockerOptions('docker') });
+    expect(await runTrial({ driver, places, isolation, network: 'none', runtime })).toMatchObject({ probed: true });
+    await expectNothingLeft(driver);
+  });
+
+  test('that is given up leaves nothing behind', async () => {
+    const driver = await DockerDriver.open({ ...ownOptions(), ...dockerOptions('docker') });
+    const tried = new TriedDriver({ driver, places, log });
+    const trials = tried.tryAll();
+    await expect.poll(() => readdir(join(root, 'sandboxes'))).toHaveLength(1);
+    await tried.close();
+    await trials;
+    await expectNothingLeft(driver);
+    expect(tried.isolation).toEqual(driver.isolation);
+  });
 });
 
-describe('broken', () => {
- let engine: EngineOfItsOwn;
- test.each([
-   ['no host sockets', ['--platform=ptrace', '--network=none']],
-   ['no network none', ['--platform=ptrace', '--fsgofer-host-uds']],
-   ['ignore-cgroups', ['--platform=ptrace', '--network=none', '--fsgofer-host-uds','--ignore-cgroups']],
-   ['systrap', ['--platform=kvm', '--network=none', '--fsgofer-host-uds']],
- ])('%s', async (_what, runtimeArgs) => {
-   engine = await EngineOfItsOwn.start({ runsc: { path: '/usr/bin/runsc', runtimeArgs } });
-   let t=performance.now();
-   await engine.copyImages('lambda-fleet/runtime-python:current');
-   console.log('copy', performance.now()-t);
-   const driver = await DockerDriver.open({ nodeId: 'trial', owner: 'a'.repeat(16), log, dockerHost: engine.host });
-   t=performance.now();
-   console.log(_what, await runTrial({ driver, places, isolation:'gvisor', network: 'none', runtime:'python' }).catch(e=>e.message), performance.now()-t);
-   t=performance.now();
-   await engine.stop();
-   console.log('stop', performance.now()-t);
- });
+/** gVisor that can be broken while the engine runs, behind the back of what looks at its arguments. */
+describe('gVisor that', () => {
+  let engine: EngineOfItsOwn;
+  let folder: string;
+  const breakWith = (script: string) =>
+    writeFile(join(folder, 'runsc'), `#!/bin/sh\n${script}\nexec /usr/bin/runsc "$@"\n`);
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'runsc-'));
+    const path = join(folder, 'runsc');
+    await breakWith('');
+    await chmod(path, 0o755);
+    const runtimeArgs = ['--platform=ptrace', '--network=none', '--fsgofer-host-uds'];
+    engine = await EngineOfItsOwn.start({ runsc: { path, runtimeArgs } });
+    await engine.copyImages('lambda-fleet/runtime-python:current');
+  });
+  afterAll(async () => {
+    await engine?.stop();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  test.each([
+    ['does not start', 'case "$*" in *create*) exit 1;; esac', /could not start a sandbox/],
+    ['lets nobody use the channel', DROP_HOST_SOCKETS, /ended before it connected/],
+    ['limits no memory', 'set -- --ignore-cgroups "$@"', /took 192 MB, and was to have 128/],
+  ])('%s is withdrawn, with the reason, and runc stays', async (_what, script, reason) => {
+    await breakWith(script);
+    const driver = await DockerDriver.open({ ...ownOptions(), dockerHost: engine.host });
+    const tried = new TriedDriver({ driver, places, log });
+    expect(tried.isolation).toEqual(['runc', 'gvisor']);
+    const offers: (readonly Isolation[])[] = [];
+    tried.onLessOffered(() => offers.push(tried.isolation));
+    // It waits for the trial, and is not started.
+    const spec = {
+      ...({ id: 'early', runtime: 'python', isolation: 'gvisor', network: 'none', nonce: '' } as const),
+      ...{ limits: { memoryMb: 128, cpus: 1 }, heapMemoryMb: 128 },
+      ...(await places.make('early')),
+    };
+    const early = tried.start(spec);
+    await expect(early).rejects.toThrow(reason);
+    await tried.tryAll();
+    expect(offers).toEqual([['runc']]);
+    expect(tried.networks).toEqual(driver.networks);
+    await places.remove('early');
+    await expectNothingLeft(driver);
+  });
+
+  test('works again after a failure that did not last stays', async () => {
+    // The first start of a sandbox fails, the second does not.
+    await breakWith(`[ -e ${folder}/failed ] || case "$*" in *create*) touch ${folder}/failed; exit 1;; esac`);
+    const driver = await DockerDriver.open({ ...ownOptions(), dockerHost: engine.host });
+    const tried = new TriedDriver({ driver, places, log });
+    await tried.tryAll();
+    await access(join(folder, 'failed'));
+    expect(tried.isolation).toEqual(['runc', 'gvisor']);
+    await expectNothingLeft(driver);
+  });
+
+  test('its arguments say cannot work is not offered from the start', async () => {
+    const runtimeArgs = ['--platform=ptrace', '--network=none'];
+    const other = await EngineOfItsOwn.start({ runsc: { path: '/usr/bin/runsc', runtimeArgs } });
+    try {
+      const options = { ...ownOptions(), dockerHost: other.host };
+      expect((await DockerDriver.open(options)).isolation).toEqual(['runc']);
+      // Frames that travel over the engine need no socket.
+      expect((await DockerDriver.open({ ...options, channelTransport: 'attach' })).isolation).toEqual([
+        'runc',
+        'gvisor',
+      ]);
+    } finally {
+      await other.stop();
+    }
+  });
 });
+
+const DROP_HOST_SOCKETS = 'for a; do shift; [ "$a" = --fsgofer-host-uds ] || set -- "$@" "$a"; done';

@@ -3,9 +3,10 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { withDeadline } from '@lambda-fleet/common/deadline';
 import type { RuntimeName } from '@lambda-fleet/common/runtime-names';
-import { Conversation } from '../channel/conversation.js';
+import type { RuntimeConversation } from '../channel/runtime-conversation.js';
+import { startConversation } from '../channel/start-conversation.js';
 import type { Isolation, Network, SandboxDriver, SandboxInstance } from '../drivers/sandbox-driver.js';
-import type { SandboxPlaces } from '../sandboxes/sandbox-directories.js';
+import type { SandboxDirectories, SandboxPlaces } from '../sandboxes/sandbox-directories.js';
 import { type MemoryStep, type NetworkAnswer, type NetworkStep, trialCode } from './trial-code.js';
 
 export interface TrialOptions {
@@ -14,6 +15,8 @@ export interface TrialOptions {
   readonly isolation: Isolation;
   readonly network: Network;
   readonly runtime: RuntimeName;
+  /** Gives it up. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface TrialResult {
@@ -27,7 +30,6 @@ const MEMORY_MB = 128;
 /** Enough to be killed for, and little enough to do no harm where nothing is limited. */
 const TAKEN_MB = 192;
 const TRIAL_DEADLINE_MS = 40_000;
-const HELLO_DEADLINE_MS = 20_000;
 /** Answers nobody (TEST-NET-1): without a network not even the attempt to reach it leaves the sandbox. */
 const OUTSIDE = { host: '192.0.2.1', port: 443 };
 
@@ -46,17 +48,29 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
   const id = `${PREFIX}${randomBytes(6).toString('hex')}`;
   const trial = new Trial(options, id);
   try {
-    return await withDeadline('trying a sandbox', TRIAL_DEADLINE_MS, trial.run());
+    return await Promise.race([
+      withDeadline('trying a sandbox', TRIAL_DEADLINE_MS, trial.run()),
+      aborted(options.signal),
+    ]);
   } finally {
     await trial.clear();
   }
 }
 
+function aborted(signal: AbortSignal | undefined): Promise<never> {
+  return new Promise((_, reject) => {
+    const abort = () => reject(new Error('the trial was given up'));
+    if (signal?.aborted === true) abort();
+    signal?.addEventListener('abort', abort, { once: true });
+  });
+}
+
 class Trial {
-  #instance: SandboxInstance | undefined;
-  #conversation: Conversation | undefined;
-  #output = '';
+  #making: Promise<SandboxDirectories> | undefined;
+  #starting: Promise<SandboxInstance> | undefined;
   #cleared = false;
+  #conversation: RuntimeConversation | undefined;
+  #output = '';
 
   constructor(
     private readonly options: TrialOptions,
@@ -65,10 +79,12 @@ class Trial {
 
   async run(): Promise<TrialResult> {
     const { driver, places, isolation, network, runtime } = this.options;
-    const directories = await places.make(this.id);
+    this.#making = places.make(this.id);
+    const directories = await this.#making;
+    if (this.#cleared) throw new Error('it was given up');
     const nonce = randomBytes(16).toString('hex');
     const startedAt = performance.now();
-    const instance = await driver.start({
+    this.#starting = driver.start({
       id: this.id,
       runtime,
       isolation,
@@ -78,25 +94,18 @@ class Trial {
       nonce,
       ...directories,
     });
-    // The deadline may have passed meanwhile.
-    if (this.#cleared) {
-      await instance.stop();
-      throw new Error('it came too late');
-    }
-    this.#instance = instance;
+    const instance = await this.#starting;
     instance.onOutput((_, bytes) => {
       this.#output = (this.#output + bytes.toString()).slice(-1_000);
     });
     const ended = instance.exited.then(({ code, signal }) => {
-      throw new Error(`the runtime ended before it connected (${signal ?? `status ${code}`}) ${this.#output}`.trimEnd());
+      throw new Error(
+        `the runtime ended before it connected (${signal ?? `status ${code}`}) ${this.#output}`.trimEnd(),
+      );
     });
     ended.catch(() => {});
-    const conversation = new Conversation({
-      stream: await Promise.race([instance.channel, ended]),
-      nonce,
-      helloDeadlineMs: HELLO_DEADLINE_MS,
-      pingIntervalMs: TRIAL_DEADLINE_MS,
-    });
+    const stream = await Promise.race([instance.channel, ended]);
+    const conversation = startConversation(runtime, stream, nonce);
     this.#conversation = conversation;
     conversation.listen({ wantsLog: () => false, log: () => {}, closed: () => instance.channelClosed() });
     await conversation.hello;
@@ -115,11 +124,14 @@ class Trial {
   async clear(): Promise<void> {
     this.#cleared = true;
     this.#conversation?.close();
-    await this.#instance?.stop();
+    // It may have been given up while it was being made.
+    await this.#making?.catch(() => {});
+    const instance = await this.#starting?.catch(() => undefined);
+    await instance?.stop();
     await this.options.places.remove(this.id);
   }
 
-  async #initialise(conversation: Conversation, handler: string): Promise<void> {
+  async #initialise(conversation: RuntimeConversation, handler: string): Promise<void> {
     const init = await conversation.init({
       handler,
       functionName: 'trial',
@@ -136,7 +148,7 @@ class Trial {
     if (!init.ready) throw new Error(`its runtime cannot load code: ${init.error.errorMessage}`);
   }
 
-  async #probeNetwork(conversation: Conversation): Promise<void> {
+  async #probeNetwork(conversation: RuntimeConversation): Promise<void> {
     const { interfaces, dial } = (await this.#invoke(conversation, { step: 'network', ...OUTSIDE })) as NetworkAnswer;
     if (dial === 'connected') throw new Error('its function reached an address that no function may reach');
     if (this.options.network !== 'none') return;
@@ -144,7 +156,7 @@ class Trial {
     if (others.length > 0) throw new Error(`it has a network (${others.join(', ')}), and was to have none`);
   }
 
-  async #probeMemory(conversation: Conversation, instance: SandboxInstance): Promise<void> {
+  async #probeMemory(conversation: RuntimeConversation, instance: SandboxInstance): Promise<void> {
     instance.resetPeak();
     const taken = await this.#invoke(conversation, { step: 'memory', megabytes: TAKEN_MB }).catch(() => undefined);
     if (taken !== undefined) throw new Error(`its function took ${TAKEN_MB} MB, and was to have ${MEMORY_MB}`);
@@ -155,8 +167,14 @@ class Trial {
     );
   }
 
-  async #invoke(conversation: Conversation, event: NetworkStep | MemoryStep): Promise<unknown> {
-    const message = { id: event.step, deadlineMs: Date.now() + TRIAL_DEADLINE_MS, arn: '', traceId: '', clientContext: '' };
+  async #invoke(conversation: RuntimeConversation, event: NetworkStep | MemoryStep): Promise<unknown> {
+    const message = {
+      id: event.step,
+      deadlineMs: Date.now() + TRIAL_DEADLINE_MS,
+      arn: '',
+      traceId: '',
+      clientContext: '',
+    };
     const result = await conversation.invoke({ ...message, http: false }, Buffer.from(JSON.stringify(event)), () => {});
     if (result.kind === 'error') throw new Error(`its function failed: ${result.error.errorMessage}`);
     return JSON.parse(result.body.toString());

@@ -36,6 +36,7 @@ export class TriedDriver implements SandboxDriver {
   readonly #trials = new Map<string, Promise<void>>();
   readonly #bad: Kind[] = [];
   readonly #listeners: (() => void)[] = [];
+  readonly #closing = new AbortController();
 
   constructor(private readonly options: TriedDriverOptions) {
     const { driver } = options;
@@ -50,7 +51,9 @@ export class TriedDriver implements SandboxDriver {
 
   get networks(): readonly Network[] {
     const { isolation } = this;
-    return this.options.driver.networks.filter((network) => isolation.every((each) => !this.#isBad({ isolation: each, network })));
+    return this.options.driver.networks.filter((network) =>
+      isolation.every((each) => !this.#isBad({ isolation: each, network })),
+    );
   }
 
   /** Called when less is offered than before. */
@@ -64,6 +67,12 @@ export class TriedDriver implements SandboxDriver {
     for (const network of networks) {
       for (const each of isolation) await this.#trial({ isolation: each, network }).catch(() => {});
     }
+  }
+
+  /** Gives up the trial that runs. Resolves when nothing of it is left. Never rejects. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await Promise.allSettled(this.#trials.values());
   }
 
   runtimes(): ReturnType<SandboxDriver['runtimes']> {
@@ -97,16 +106,18 @@ export class TriedDriver implements SandboxDriver {
 
   async #try({ isolation, network }: Kind): Promise<void> {
     const { driver, places, log } = this.options;
+    const { signal } = this.#closing;
     const runtimes = (await driver.runtimes()).map(({ name }) => name);
     const runtime = runtimes.find((name) => trialCode(name) !== undefined) ?? runtimes[0];
     // Nothing can be started at all, and Hello says so.
     if (runtime === undefined) return;
     for (let attempt = 1; ; attempt += 1) {
       try {
-        const { bootMs } = await runTrial({ driver, places, isolation, network, runtime });
+        const { bootMs } = await runTrial({ driver, places, isolation, network, runtime, signal });
         log.info({ isolation, network, runtime, bootMs: Math.round(bootMs) }, 'sandbox_trial_passed');
         return;
       } catch (err) {
+        if (signal.aborted) throw err;
         const why = errorText(err);
         log.error({ isolation, network, runtime, why, attempt }, 'sandbox_trial_failed');
         if (attempt < ATTEMPTS) continue;

@@ -9,6 +9,7 @@ import { containerName, containerSpec, OWNER_LABEL, SANDBOX_UID, TASK_ROOT_INSID
 import { DockerSandbox } from './docker-sandbox.js';
 import { EngineClient, type EngineDescription } from './engine-client.js';
 import { type ChannelTransport, sharesKernel } from './engine-location.js';
+import { inspectRunsc, RUNSC } from './gvisor/runsc-entry.js';
 import { DEFAULT_IMAGE_PREFIX, RuntimeImages } from './runtime-images.js';
 
 /** Of a virtual machine's memory; the rest is for its system and the engine. */
@@ -30,13 +31,10 @@ export interface DockerDriverOptions {
   readonly sharesKernel?: boolean | undefined;
 }
 
-/** The engine's name for gVisor, as its own installation writes it. */
-const GVISOR_RUNTIME = 'runsc';
-
 /** Sandboxes as containers of a Docker engine on this machine, isolated by runc or by gVisor. */
 export class DockerDriver implements SandboxDriver {
   readonly name = 'docker';
-  readonly isolation: readonly Isolation[];
+  #isolation: readonly Isolation[] = ['runc'];
   readonly networks: readonly Network[] = ['none'];
   readonly adjustable: boolean;
   readonly memoryBytesMax: number | undefined;
@@ -53,7 +51,6 @@ export class DockerDriver implements SandboxDriver {
     this.#sharesKernel = options.sharesKernel ?? sharesKernel(description.operatingSystem, process.platform);
     // Only root writes to cgroups.
     this.adjustable = this.#sharesKernel && process.getuid?.() === 0;
-    this.isolation = description.runtimes.has(GVISOR_RUNTIME) ? ['runc', 'gvisor'] : ['runc'];
     this.#transport = channelTransport === 'auto' ? (this.#sharesKernel ? 'socket' : 'attach') : channelTransport;
     this.memoryBytesMax = this.#sharesKernel ? undefined : Math.floor(description.memoryBytes * MEMORY_SHARE);
     this.#images = new RuntimeImages(engine, options.imagePrefix ?? DEFAULT_IMAGE_PREFIX);
@@ -75,7 +72,12 @@ export class DockerDriver implements SandboxDriver {
     const driver = new DockerDriver(engine, description, options);
     const { operatingSystem, memoryBytes } = description;
     options.log.info({ dockerHost, operatingSystem, memoryBytes, transport: driver.#transport }, 'engine_found');
+    await driver.#findGvisor(description);
     return driver;
+  }
+
+  get isolation(): readonly Isolation[] {
+    return this.#isolation;
   }
 
   async runtimes() {
@@ -96,7 +98,7 @@ export class DockerDriver implements SandboxDriver {
         containerSpec({
           sandbox: spec,
           transport,
-          engineRuntime: spec.isolation === 'gvisor' ? GVISOR_RUNTIME : undefined,
+          engineRuntime: spec.isolation === 'gvisor' ? RUNSC : undefined,
           nodeId,
           owner,
           imageId: image.id,
@@ -133,6 +135,16 @@ export class DockerDriver implements SandboxDriver {
     const place = pid > 0 && this.#sharesKernel ? await locateCgroup(pid, id) : undefined;
     if (place !== undefined && this.adjustable) thaw(place);
     await this.engine.remove(id);
+  }
+
+  async #findGvisor({ runtimes }: EngineDescription): Promise<void> {
+    const entry = runtimes.get(RUNSC);
+    if (entry === undefined) return;
+    const demands = { network: 'none', hostSockets: this.#transport === 'socket' } as const;
+    const findings = await inspectRunsc(entry, demands, this.#sharesKernel);
+    const failed = findings.filter(({ severity }) => severity === 'failed');
+    if (failed.length === 0) this.#isolation = ['runc', 'gvisor'];
+    else this.options.log.error({ runtime: RUNSC, findings: failed }, 'gvisor_not_offered');
   }
 
   async #measure(sandbox: DockerSandbox, id: string): Promise<void> {

@@ -1,11 +1,11 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { promisify } from 'node:util';
+import { errorText } from '@lambda-fleet/common/errors';
 import type { EngineRuntime } from '../engine-client.js';
 
-/** The engine's names for gVisor: without a network, as its own installation writes it, and with one. */
+/** The engine's name for gVisor, as its own installation writes it. */
 export const RUNSC = 'runsc';
-export const RUNSC_EGRESS = 'runsc-egress';
 
 /** The oldest release that these checks and the tests know (2022-12-19). */
 const VERSION_FLOOR = 20_221_219;
@@ -64,8 +64,27 @@ export function checkRunscArguments(entry: EngineRuntime, demands: RunscDemands)
   return findings;
 }
 
+/**
+ * Arguments and release of an entry. `here` tells whether the engine's programs are this machine's; where not, the release
+ * stays unknown.
+ */
+export async function inspectRunsc(
+  entry: EngineRuntime,
+  demands: RunscDemands,
+  here: boolean,
+): Promise<readonly Finding[]> {
+  const findings = checkRunscArguments(entry, demands);
+  if (!here) return findings;
+  try {
+    return [...findings, ...checkRunscVersion(await runscVersion(entry.path))];
+  } catch (err) {
+    const problem = `${entry.path} cannot be run: ${errorText(err)}`;
+    return [...findings, { severity: 'failed', problem, advice: 'install gVisor, or correct the path' }];
+  }
+}
+
 /** Asks the program for its release, such as `release-20240212.0`; rejects when it cannot be run. */
-export async function runscVersion(path: string): Promise<string> {
+async function runscVersion(path: string): Promise<string> {
   const { stdout } = await promisify(execFile)(path, ['--version'], { timeout: VERSION_DEADLINE_MS });
   return /^runsc version (\S+)/m.exec(stdout)?.[1] ?? 'unknown';
 }
