@@ -29,8 +29,8 @@ async function* fetchArtifact(sha256: string): AsyncGenerator<Uint8Array> {
   for (let at = 0; at < archive.length; at += 100) yield archive.subarray(at, at + 100);
 }
 
-const open = (bytesMax?: number): Promise<ArtifactCache> =>
-  ArtifactCache.open({ directory, bytesMax, fetchArtifact, log });
+const open = (bytesHigh?: number, bytesLow?: number): Promise<ArtifactCache> =>
+  ArtifactCache.open({ directory, bytesHigh, bytesLow, fetchArtifact, log });
 
 async function publish(name: string, bytes = 10_000): Promise<string> {
   const source = await mkdtemp(join(root, 'source-'));
@@ -91,6 +91,21 @@ test('above its size the cache gives up what was used longest ago, and never wha
   inUse.release();
   await cache.acquire(b);
   await expect.poll(kept).toEqual([b, c].sort());
+});
+
+test('above the high watermark the cache shrinks to the low one, and above the low one alone not at all', async () => {
+  // Each takes 14,096 bytes.
+  const cache = await open(60_000, 30_000);
+  const use = async (name: string) => {
+    const sha256 = await publish(name);
+    (await cache.acquire(sha256)).release();
+    return sha256;
+  };
+  const first = [await use('a.js'), await use('b.js'), await use('c.js'), await use('d.js')];
+  expect(await kept()).toEqual(first.toSorted());
+  const fifth = await use('e.js');
+  await expect.poll(kept).toEqual([first[3], fifth].toSorted());
+  expect(cache.bytes).toBe(2 * 14_096);
 });
 
 test('what was being fetched when the agent died is removed at the next start', async () => {

@@ -4,9 +4,12 @@ import { join } from 'node:path';
 import { extractArchive } from '@lambda-fleet/common/archives/extract-archive';
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { FetchArtifact } from '../invocations/invocation.js';
+import { diskShortage } from './disk-shortage.js';
 import { downloadArtifact } from './download-artifact.js';
 
-const DEFAULT_ARTIFACT_BYTES_MAX = 10 * 1024 * 1024 * 1024;
+const DEFAULT_BYTES_HIGH = 10 * 1024 * 1024 * 1024;
+/** Of the high watermark: removing a little more at once spares doing it at every arrival. */
+const LOW_SHARE = 0.8;
 const SHA256 = /^[0-9a-f]{64}$/;
 const ENTRY_FILE = 'entry.json';
 const TREE = 'tree';
@@ -16,8 +19,10 @@ const FILE_OVERHEAD_BYTES = 4096;
 export interface ArtifactCacheOptions {
   /** Owned by the cache alone; on the same filesystem as the sandboxes, so that trees can be linked. */
   readonly directory: string;
-  /** Above it, trees that no sandbox uses are removed, least recently used first. Default 10 GiB. */
-  readonly bytesMax?: number | undefined;
+  /** Above it, trees that no sandbox uses are removed, least recently used first, down to `bytesLow`. Default 10 GiB. */
+  readonly bytesHigh?: number | undefined;
+  /** Default four fifths of `bytesHigh`. */
+  readonly bytesLow?: number | undefined;
   readonly fetchArtifact: FetchArtifact;
   readonly log: Logger;
 }
@@ -29,6 +34,11 @@ export interface ArtifactLease {
   /** Entries in it. */
   readonly files: number;
   release(): void;
+}
+
+interface Limits {
+  readonly bytesHigh: number;
+  readonly bytesLow: number;
 }
 
 interface Entry {
@@ -43,19 +53,28 @@ interface Entry {
  *
  * `<sha256>/tree` is the code and `<sha256>/entry.json` its size; both appear by one rename when the archive was
  * fetched whole, verified and extracted, so what is there is complete. `incoming/` holds what is not, and is emptied at start.
+ *
+ * Trees are removed, never those in use, when there are more of them than the high watermark, down to the low one; and when the
+ * disk is nearly full ({@link diskShortage}), whoever filled it.
  */
 export class ArtifactCache {
   readonly #entries = new Map<string, Entry>();
   readonly #arriving = new Map<string, Promise<Entry>>();
   readonly #incoming: string;
+  readonly #limits: Limits;
   #bytes = 0;
+  /** Of trees that are given up and still on the disk. */
+  #leavingBytes = 0;
+  #tidying: Promise<void> | undefined;
 
-  private constructor(private readonly options: Required<ArtifactCacheOptions> & { readonly bytesMax: number }) {
+  private constructor(private readonly options: ArtifactCacheOptions) {
+    const { bytesHigh = DEFAULT_BYTES_HIGH, bytesLow = bytesHigh * LOW_SHARE } = options;
+    this.#limits = { bytesHigh, bytesLow };
     this.#incoming = join(options.directory, 'incoming');
   }
 
   static async open(options: ArtifactCacheOptions): Promise<ArtifactCache> {
-    const cache = new ArtifactCache({ ...options, bytesMax: options.bytesMax ?? DEFAULT_ARTIFACT_BYTES_MAX });
+    const cache = new ArtifactCache(options);
     await cache.#load();
     return cache;
   }
@@ -86,7 +105,7 @@ export class ArtifactCache {
         if (!held) return;
         held = false;
         entry.leases -= 1;
-        this.#evict();
+        void this.tidy();
       },
     };
   }
@@ -105,6 +124,8 @@ export class ArtifactCache {
     const place = join(this.#incoming, randomBytes(8).toString('hex'));
     await mkdir(join(place, TREE), { recursive: true, mode: 0o755 });
     try {
+      // What is about to be written needs room.
+      await this.tidy();
       const archive = join(place, 'archive');
       await downloadArtifact(this.options.fetchArtifact(sha256), sha256, archive);
       const extracted = await extractArchive(archive, join(place, TREE));
@@ -118,8 +139,8 @@ export class ArtifactCache {
       await writeFile(join(place, ENTRY_FILE), JSON.stringify({ bytes: entry.bytes, files: entry.files }));
       await rename(place, join(this.options.directory, sha256));
       this.#add(sha256, entry);
-      // Before anyone holds it, so that it is the newest and is kept.
-      this.#evict(sha256);
+      // Before anyone holds it.
+      this.#evict(this.#excess(), sha256);
       return entry;
     } catch (err) {
       await rm(place, { recursive: true, force: true });
@@ -132,17 +153,50 @@ export class ArtifactCache {
     this.#bytes += entry.bytes;
   }
 
-  /** Removes unused trees until the rest fits; `except` is about to be used. */
-  #evict(except?: string): void {
-    if (this.#bytes <= this.options.bytesMax) return;
+  /** Removes unused trees when there are too many of them, or the disk is nearly full. Never rejects. */
+  tidy(): Promise<void> {
+    // Together with a look at the disk that has not been answered yet.
+    this.#tidying ??= this.#tidy().finally(() => {
+      this.#tidying = undefined;
+    });
+    return this.#tidying;
+  }
+
+  async #tidy(): Promise<void> {
+    const { directory, log } = this.options;
+    let shortage = 0;
+    try {
+      shortage = Math.max(0, (await diskShortage(directory)) - this.#leavingBytes);
+    } catch (err) {
+      log.warn({ err, directory }, 'disk_unreadable');
+    }
+    if (shortage > 0) log.warn({ directory, shortage, cached: this.#bytes }, 'disk_nearly_full');
+    this.#evict(Math.max(this.#excess(), shortage));
+  }
+
+  #excess(): number {
+    const { bytesHigh, bytesLow } = this.#limits;
+    return this.#bytes > bytesHigh ? this.#bytes - bytesLow : 0;
+  }
+
+  /** Removes unused trees of at least so many bytes, least recently used first; `except` is about to be used. */
+  #evict(bytes: number, except?: string): void {
+    if (bytes <= 0) return;
     const unused = [...this.#entries]
       .filter(([sha256, entry]) => entry.leases === 0 && sha256 !== except)
       .toSorted(([, a], [, b]) => a.lastUsedMs - b.lastUsedMs);
+    let removed = 0;
     for (const [sha256, entry] of unused) {
-      if (this.#bytes <= this.options.bytesMax) return;
+      if (removed >= bytes) return;
+      removed += entry.bytes;
       this.#entries.delete(sha256);
       this.#bytes -= entry.bytes;
-      this.#remove(sha256).catch((err: unknown) => this.options.log.error({ err, sha256 }, 'artifact_not_removed'));
+      this.#leavingBytes += entry.bytes;
+      this.#remove(sha256)
+        .catch((err: unknown) => this.options.log.error({ err, sha256 }, 'artifact_not_removed'))
+        .finally(() => {
+          this.#leavingBytes -= entry.bytes;
+        });
     }
   }
 
@@ -168,7 +222,7 @@ export class ArtifactCache {
         await rm(join(this.options.directory, name), { recursive: true, force: true });
       }
     }
-    this.#evict();
+    await this.tidy();
   }
 }
 

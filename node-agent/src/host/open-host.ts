@@ -94,7 +94,7 @@ export async function openHost(options: HostOptions): Promise<Host> {
   const driver = tried ?? opened;
   const artifacts = await ArtifactCache.open({
     directory: join(workDir, 'artifacts'),
-    bytesMax: options.artifactBytesMax,
+    bytesHigh: options.artifactBytesMax,
     fetchArtifact: options.fetchArtifact,
     log,
   });
