@@ -40,8 +40,17 @@ export interface SandboxDriver {
   /** Where the code of a sandbox stands as its runtime sees it, given where it stands on the host. */
   taskRootInside(taskDirHost: string): string;
   start(spec: SandboxSpec): Promise<SandboxInstance>;
+  /** Every sandbox of this agent's owner that exists at the moment, whoever made it. */
+  find(): Promise<readonly FoundSandbox[]>;
   /** Removes every sandbox that an earlier agent of this node left behind. Returns how many there were. */
   removeLeftovers(): Promise<number>;
+}
+
+/** What there is of a sandbox, without an instance that stands for it. */
+export interface FoundSandbox {
+  readonly id: string;
+  /** Rejects when it cannot be removed. */
+  remove(): Promise<void>;
 }
 
 export interface SandboxSpec {

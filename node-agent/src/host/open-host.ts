@@ -11,6 +11,7 @@ import type { SandboxDriver } from '../drivers/sandbox-driver.js';
 import type { FetchArtifact } from '../invocations/invocation.js';
 import { InvocationRunner } from '../invocations/invocation-runner.js';
 import type { HostOffer } from '../invocations/shape-of.js';
+import { LeakWatch } from '../sandboxes/leak-watch.js';
 import { SandboxPlaces } from '../sandboxes/sandbox-directories.js';
 import { SandboxPool } from '../sandboxes/sandbox-pool.js';
 import { TriedDriver } from '../trials/tried-driver.js';
@@ -53,8 +54,12 @@ export interface HostOptions {
   readonly tmpDir: string;
   /** What the machine could still give to programs. Default: as the kernel says. */
   readonly availableBytes?: (() => number | undefined) | undefined;
+  /** How often to look for leaked sandboxes and a full disk. Default one minute. */
+  readonly housekeepingMs?: number | undefined;
   readonly log: Logger;
 }
+
+const DEFAULT_HOUSEKEEPING_MS = 60_000;
 
 /** What this machine offers as a node. */
 export interface Host {
@@ -73,7 +78,7 @@ export interface Host {
  * cache and pool. Rejects with a reason for people.
  */
 export async function openHost(options: HostOptions): Promise<Host> {
-  const { dataDir, log } = options;
+  const { dataDir, log, housekeepingMs = DEFAULT_HOUSEKEEPING_MS } = options;
   await mkdir(dataDir, { recursive: true });
   const owner = await ownerOf(options.nodeId, dataDir);
   const uid = process.getuid?.() ?? 0;
@@ -131,8 +136,20 @@ export async function openHost(options: HostOptions): Promise<Host> {
   });
   const trees = new LinkedTrees(log);
   const runner = new InvocationRunner({ pool, artifacts, trees, offer, log });
+  const leaks = new LeakWatch({
+    driver,
+    knows: (id) => pool.knows(id),
+    onStrangers: (count) => {
+      pool.strangers = count;
+    },
+    intervalMs: housekeepingMs,
+    log,
+  });
+  // Others may fill the disk too.
+  const tidying = setInterval(() => void artifacts.tidy(), housekeepingMs);
   const close = async (): Promise<void> => {
-    await Promise.all([runner.close(), tried?.close()]);
+    clearInterval(tidying);
+    await Promise.all([runner.close(), tried?.close(), leaks.close()]);
     await trees.close();
     await remembered.flushed();
     await rmdir(socketRoot).catch((err: unknown) => log.warn({ err, socketRoot }, 'socket_root_not_removed'));

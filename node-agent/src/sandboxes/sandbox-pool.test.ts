@@ -36,6 +36,9 @@ class UnreliableDriver implements SandboxDriver {
   async removeLeftovers(): Promise<number> {
     return 0;
   }
+  async find() {
+    return [];
+  }
   async start(spec: SandboxSpec) {
     if (this.startFailure !== undefined) throw this.startFailure;
     let exit: (exit: SandboxExit) => void = () => {};

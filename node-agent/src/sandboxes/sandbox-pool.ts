@@ -54,6 +54,8 @@ export class SandboxPool {
   readonly #counts = new Map<string, number>();
   readonly #listeners: (() => void)[] = [];
   #closing = false;
+  /** Sandboxes of this agent that exist and belong to nobody; see {@link LeakWatch}. */
+  strangers = 0;
 
   constructor(private readonly options: SandboxPoolOptions) {
     this.#accounts = new SandboxAccounts({ memoryBytes: options.memoryBytes, slots: options.slots });
@@ -75,6 +77,12 @@ export class SandboxPool {
 
   get closing(): boolean {
     return this.#closing;
+  }
+
+  /** Whether the sandbox is this pool's: from before it is started until nothing is left of it. */
+  knows(sandboxId: string): boolean {
+    for (const { id } of this.#all) if (id === sandboxId) return true;
+    return false;
   }
 
   onChange(listener: () => void): void {
@@ -183,7 +191,7 @@ export class SandboxPool {
         memoryMb: kind.heapMemoryMb,
         count,
       })),
-      sandboxesLeaked: quarantined,
+      sandboxesLeaked: quarantined + this.strangers,
     };
   }
 

@@ -1,8 +1,15 @@
 import { errorText } from '@lambda-fleet/common/errors';
 import type { Logger } from '@lambda-fleet/common/logger';
-import type { Isolation, Network, SandboxDriver, SandboxInstance, SandboxSpec } from '../drivers/sandbox-driver.js';
+import type {
+  FoundSandbox,
+  Isolation,
+  Network,
+  SandboxDriver,
+  SandboxInstance,
+  SandboxSpec,
+} from '../drivers/sandbox-driver.js';
 import type { SandboxPlaces } from '../sandboxes/sandbox-directories.js';
-import { runTrial } from './trial.js';
+import { isTrial, runTrial } from './trial.js';
 import { trialCode } from './trial-code.js';
 
 export interface TriedDriverOptions {
@@ -86,6 +93,11 @@ export class TriedDriver implements SandboxDriver {
   async start(spec: SandboxSpec): Promise<SandboxInstance> {
     if (spec.isolation !== 'runc' || spec.network !== 'none') await this.#trial(spec);
     return await this.options.driver.start(spec);
+  }
+
+  async find(): Promise<readonly FoundSandbox[]> {
+    const found = await this.options.driver.find();
+    return found.filter(({ id }) => !isTrial(id));
   }
 
   removeLeftovers(): Promise<number> {

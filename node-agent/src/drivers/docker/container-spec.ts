@@ -19,6 +19,8 @@ const ATTACH_SCRIPT = 'exec 3>&1 1>&2 4<&0 0</dev/null; exec "$@"';
 
 /** Container label: which agent's data directory a sandbox belongs to. Two agents of one engine never share it. */
 export const OWNER_LABEL = 'lambda.owner';
+/** Container label: the sandbox's id. */
+export const SANDBOX_LABEL = 'lambda.sandbox';
 /**
  * A runtime needs about a dozen threads; the rest is for the function. A fork bomb ends here. gVisor's own threads count
  * too, 44 to 48 of them when it is idle.
@@ -72,7 +74,7 @@ export function containerSpec(input: ContainerSpecInput): ContainerCreateOptions
     Labels: {
       [OWNER_LABEL]: owner,
       'lambda.node': input.nodeId,
-      'lambda.sandbox': sandbox.id,
+      [SANDBOX_LABEL]: sandbox.id,
       'lambda.runtime': sandbox.runtime,
     },
     AttachStdin: attach,

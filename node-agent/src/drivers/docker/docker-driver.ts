@@ -3,9 +3,23 @@ import { defaultDockerHost } from '@lambda-fleet/common/docker-host';
 import { errorText } from '@lambda-fleet/common/errors';
 import type { Logger } from '@lambda-fleet/common/logger';
 import { type ChannelListener, listenForRuntime, SOCKET_NAME } from '../../channel/channel-listener.js';
-import type { Isolation, Network, SandboxDriver, SandboxInstance, SandboxSpec } from '../sandbox-driver.js';
+import type {
+  FoundSandbox,
+  Isolation,
+  Network,
+  SandboxDriver,
+  SandboxInstance,
+  SandboxSpec,
+} from '../sandbox-driver.js';
 import { locateCgroup, thaw } from './cgroup.js';
-import { containerName, containerSpec, OWNER_LABEL, SANDBOX_UID, TASK_ROOT_INSIDE } from './container-spec.js';
+import {
+  containerName,
+  containerSpec,
+  OWNER_LABEL,
+  SANDBOX_LABEL,
+  SANDBOX_UID,
+  TASK_ROOT_INSIDE,
+} from './container-spec.js';
 import { DockerSandbox } from './docker-sandbox.js';
 import { EngineClient, type EngineDescription } from './engine-client.js';
 import { type ChannelTransport, sharesKernel } from './engine-location.js';
@@ -123,14 +137,22 @@ export class DockerDriver implements SandboxDriver {
     }
   }
 
-  async removeLeftovers(): Promise<number> {
-    const ids = await this.engine.listByLabel(`${OWNER_LABEL}=${this.options.owner}`);
-    await Promise.all(ids.map((id) => this.#removeLeftover(id)));
-    return ids.length;
+  async find(): Promise<readonly FoundSandbox[]> {
+    const containers = await this.engine.listByLabel(`${OWNER_LABEL}=${this.options.owner}`);
+    return containers.map(({ id, labels }) => ({
+      id: labels[SANDBOX_LABEL] ?? id,
+      remove: () => this.#removeContainer(id),
+    }));
   }
 
-  /** An earlier agent may have died while it was frozen, and removing a frozen container hangs. */
-  async #removeLeftover(id: string): Promise<void> {
+  async removeLeftovers(): Promise<number> {
+    const found = await this.find();
+    await Promise.all(found.map((sandbox) => sandbox.remove()));
+    return found.length;
+  }
+
+  /** It may be frozen, and removing a frozen container hangs. */
+  async #removeContainer(id: string): Promise<void> {
     const pid = (await this.engine.inspect(id))?.State.Pid ?? 0;
     const place = pid > 0 && this.#sharesKernel ? await locateCgroup(pid, id) : undefined;
     if (place !== undefined && this.adjustable) thaw(place);

@@ -25,6 +25,11 @@ export interface EngineRuntime {
   readonly args: readonly string[];
 }
 
+export interface LabelledContainer {
+  readonly id: string;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
 /**
  * The few calls to a Docker engine that sandboxes need, each with a deadline after which its request is aborted and
  * {@link DeadlineExceeded} thrown.
@@ -106,12 +111,12 @@ export class EngineClient {
     });
   }
 
-  /** Ids of all containers with a label, running or not. */
-  async listByLabel(label: string): Promise<readonly string[]> {
+  /** All containers with a label, running or not. */
+  async listByLabel(label: string): Promise<readonly LabelledContainer[]> {
     const containers = await bounded('listing containers', LOOK_DEADLINE_MS, (abortSignal) =>
       this.docker.listContainers({ all: true, filters: { label: [label] }, abortSignal }),
     );
-    return containers.map((container) => container.Id);
+    return containers.map((container) => ({ id: container.Id, labels: container.Labels }));
   }
 }
 

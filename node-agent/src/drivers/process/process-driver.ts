@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { listenForRuntime, SOCKET_NAME } from '../../channel/channel-listener.js';
-import { findMarkedProcesses } from '../../host/process-table.js';
-import type { SandboxDriver, SandboxInstance, SandboxSpec } from '../sandbox-driver.js';
+import { findMarkedProcesses, type MarkedProcess } from '../../host/process-table.js';
+import type { FoundSandbox, SandboxDriver, SandboxInstance, SandboxSpec } from '../sandbox-driver.js';
 import { killProcess } from './kill-process.js';
 import { ProcessSandbox } from './process-sandbox.js';
 import { findRuntimePrograms, type RuntimeProgram } from './runtime-programs.js';
@@ -107,22 +107,38 @@ export class ProcessDriver implements SandboxDriver {
     return sandbox;
   }
 
+  async find(): Promise<readonly FoundSandbox[]> {
+    const ids = new Set((await this.#processes()).map(sandboxOf));
+    return [...ids].map((id) => ({ id, remove: () => this.#kill((process) => sandboxOf(process) === id) }));
+  }
+
   async removeLeftovers(): Promise<number> {
-    const marker = `LAMBDA_OWNER=${this.options.owner}`;
-    const sandboxes = new Set<string>();
+    const found = await this.find();
+    await this.#kill(() => true);
+    return found.length;
+  }
+
+  #processes(): Promise<readonly MarkedProcess[]> {
+    return findMarkedProcesses(`LAMBDA_OWNER=${this.options.owner}`);
+  }
+
+  /** Until none is left: they may start others meanwhile. */
+  async #kill(matches: (process: MarkedProcess) => boolean): Promise<void> {
     const deadline = performance.now() + LEFTOVERS_DEADLINE_MS;
     for (;;) {
-      const left = await findMarkedProcesses(marker);
-      if (left.length === 0) return sandboxes.size;
-      for (const { pid, environment } of left) {
-        sandboxes.add(environment.find((entry) => entry.startsWith('LAMBDA_SANDBOX=')) ?? String(pid));
-        killProcess(pid);
-      }
+      const left = (await this.#processes()).filter(matches);
+      if (left.length === 0) return;
+      for (const { pid } of left) killProcess(pid);
       if (performance.now() > deadline)
-        throw new Error(`${left.length} processes of an earlier agent cannot be killed`);
+        throw new Error(`${left.length} processes without an agent that knows them cannot be killed`);
       await sleep(LEFTOVERS_POLL_MS);
     }
   }
+}
+
+function sandboxOf({ pid, environment }: MarkedProcess): string {
+  const prefix = 'LAMBDA_SANDBOX=';
+  return environment.find((entry) => entry.startsWith(prefix))?.slice(prefix.length) ?? `process ${pid}`;
 }
 
 function asRoot(): boolean {
