@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { listenForRuntime } from './channel-listener.js';
 import { ChannelClosed, Conversation, type InitMessage, type InvokeMessage } from './conversation.js';
-import { encodeHead, FrameType } from './frame.js';
+import { encodeHead, FrameType, HEAD_BYTES, LENGTH_MIN } from './frame.js';
 import { FrameParser } from './frame-parser.js';
 import type { LogMessage } from './runtime-messages.js';
 
@@ -42,6 +42,17 @@ let closed: Promise<string>;
 
 const send = (type: number, meta: object, body: Buffer | string = ''): boolean =>
   runtime.write(Buffer.concat([encodeHead(type, meta, Buffer.byteLength(body)), Buffer.from(body)]));
+
+/** An ERROR whose meta is this text. */
+function sendMeta(text: string): void {
+  const meta = Buffer.from(text);
+  const head = encodeHead(FrameType.ERROR, {}, 0).subarray(0, HEAD_BYTES);
+  head.writeUInt32BE(LENGTH_MIN + meta.length, 0);
+  head.writeUInt32BE(meta.length, 5);
+  runtime.write(Buffer.concat([head, meta]));
+}
+
+const sendError = (trace: string) => sendMeta(`{"id":"a","errorType":"x","errorMessage":"y","trace":${trace}}`);
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'channel-'));
@@ -198,6 +209,10 @@ describe('a running invocation ends in a violation when the runtime', () => {
     ['greets again', () => send(FrameType.HELLO, HELLO)],
     ['sends an error without a message', () => send(FrameType.ERROR, { id: 'a', errorType: 'x' })],
     ['logs to no stream', () => send(FrameType.LOG, { id: 'a', stream: 'x', level: '', ts: 1 })],
+    ['logs two lines as one', () => send(FrameType.LOG, { id: 'a', stream: 'stdout', level: '', ts: 1 }, 'a\nEND b')],
+    ['sends a trace that cannot become text', () => sendError('[{"toString":null,"valueOf":null}]')],
+    ['sends a trace too deep for the stack', () => sendError(`${'['.repeat(60_000)}${']'.repeat(60_000)}`)],
+    ['sends meta too deep for the stack', () => sendMeta(`${'['.repeat(130_000)}${']'.repeat(130_000)}`)],
   ])('%s', async (_, act) => {
     await becomeIdle();
     const result = invoke('a');

@@ -1,5 +1,6 @@
 import { timingSafeEqual } from 'node:crypto';
 import type { Duplex } from 'node:stream';
+import { errorText } from '@lambda-fleet/common/errors';
 import { encodeHead, type Frame, FrameType } from './frame.js';
 import { FrameParser } from './frame-parser.js';
 import { ProtocolViolation } from './protocol-violation.js';
@@ -87,6 +88,7 @@ export interface ConversationOptions {
  */
 const FRAME_COST_BYTES = 512;
 const KEPT_LINE_COST_BYTES = 1_536;
+const NEWLINE = 0x0a;
 const READ_LIMITS = { bytesPerSecond: 64 * 1024 * 1024, burstBytes: 64 * 1024 * 1024 };
 
 type State = 'greeting' | 'blank' | 'initialising' | 'serving' | 'closed';
@@ -236,8 +238,10 @@ export class Conversation implements RuntimeConversation {
     try {
       this.#parser.push(chunk);
     } catch (err) {
-      if (!(err instanceof ProtocolViolation)) throw err;
-      this.#violate(err);
+      // Whatever a frame brings about ends its sandbox alone: thrown on, it would end the agent.
+      this.#violate(
+        err instanceof ProtocolViolation ? err : new ProtocolViolation(`a frame cannot be read: ${errorText(err)}`),
+      );
     }
   }
 
@@ -327,6 +331,8 @@ export class Conversation implements RuntimeConversation {
     if (this.#state === 'greeting' || this.#state === 'blank') throw new ProtocolViolation('LOG came before INIT');
     if (this.#listener?.wantsLog(frame.body.length) !== true) return;
     this.#reads.spend(KEPT_LINE_COST_BYTES);
+    // Printed, it would look like two lines, the second one of the platform's own making.
+    if (frame.body.includes(NEWLINE)) throw new ProtocolViolation('LOG holds more than one line');
     this.#listener.log(readLog(parseMeta(frame.meta)), frame.body);
   }
 

@@ -78,11 +78,12 @@ export function readHello(meta: Meta): HelloMessage {
 
 export function readError(meta: Meta): RuntimeError {
   const trace = meta.trace ?? [];
-  if (!Array.isArray(trace)) throw new ProtocolViolation('the trace of an error is not a list');
+  // Only text: turning an object into text calls what it claims to be its methods, and a deep list overflows the stack.
+  if (!isListOfTexts(trace)) throw new ProtocolViolation('the trace of an error is not a list of lines');
   return {
     errorType: storable(text(meta, 'errorType').slice(0, ERROR_TYPE_CHARS_MAX)),
     errorMessage: storable(text(meta, 'errorMessage').slice(0, ERROR_MESSAGE_CHARS_MAX)),
-    trace: trace.slice(0, TRACE_LINES_MAX).map((line) => storable(String(line))),
+    trace: trace.slice(0, TRACE_LINES_MAX).map(storable),
   };
 }
 
@@ -150,6 +151,10 @@ function text(meta: Meta, field: string): string {
   const value = meta[field];
   if (typeof value !== 'string') throw new ProtocolViolation(`a frame has no ${field}`);
   return value;
+}
+
+function isListOfTexts(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((item) => typeof item === 'string');
 }
 
 function isPosition(value: unknown): value is number {
