@@ -1,5 +1,5 @@
 import { type RuntimeName, runtimeFamily } from '@lambda-fleet/common/runtime-names';
-import type { Isolation, Network, SandboxLimits } from '../drivers/sandbox-driver.js';
+import type { Isolation, Network, SandboxLimits, SandboxSpec } from '../drivers/sandbox-driver.js';
 import type { SandboxShape } from './sandbox-shape.js';
 
 /** What is fixed when a sandbox boots: a blank serves the functions of its kind and no others. */
@@ -52,4 +52,14 @@ export function blankLimits({ heapMemoryMb, fixedLimits }: SandboxKind): Sandbox
 /** Limits of a sandbox that loads its function's code. */
 export function startLimits({ memoryMb, cpus }: SandboxShape, { fixedLimits }: SandboxKind): SandboxLimits {
   return fixedLimits ?? { memoryMb, cpus: Math.max(cpus, START_CPUS) };
+}
+
+/** What a driver is told to start: a blank, or a sandbox for a function. */
+export function bootSpec(
+  kind: SandboxKind,
+  shape: SandboxShape | undefined,
+): Pick<SandboxSpec, 'runtime' | 'isolation' | 'network' | 'limits' | 'heapMemoryMb'> {
+  const { runtime, isolation, network, heapMemoryMb } = kind;
+  const limits = shape === undefined ? blankLimits(kind) : startLimits(shape, kind);
+  return { runtime, isolation, network, limits, heapMemoryMb: heapMemoryMb === 0 ? limits.memoryMb : heapMemoryMb };
 }

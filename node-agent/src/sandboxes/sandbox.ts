@@ -8,9 +8,9 @@ import { startConversation } from '../channel/start-conversation.js';
 import type { OutputStream } from '../drivers/output-tap.js';
 import type { SandboxDriver, SandboxExit, SandboxInstance, SandboxUsage } from '../drivers/sandbox-driver.js';
 import { RunDeadlines } from './run-deadlines.js';
-import type { SandboxPlaces } from './sandbox-directories.js';
+import type { SandboxDirectories, SandboxPlaces } from './sandbox-directories.js';
 import { describeExit, exitWithin } from './sandbox-exit.js';
-import { blankLimits, type SandboxKind, startLimits } from './sandbox-kind.js';
+import { blankLimits, bootSpec, type SandboxKind, startLimits } from './sandbox-kind.js';
 import type { SandboxListener } from './sandbox-listener.js';
 import { type SandboxShape, shapeKey } from './sandbox-shape.js';
 import { isEnding, NEXT_STATES, type SandboxEnd, type SandboxState, type StopReason } from './sandbox-states.js';
@@ -74,8 +74,7 @@ export class Sandbox {
   #booting: Promise<void> | undefined;
   #conversation: RuntimeConversation | undefined;
   #listener: SandboxListener | undefined;
-  #taskDir = '';
-  #cacheDir = '';
+  #directories: SandboxDirectories | undefined;
   #bootOutput = '';
   #deadlines: RunDeadlines | undefined;
   #end: (end: SandboxEnd) => void = () => {};
@@ -117,12 +116,12 @@ export class Sandbox {
 
   /** Where the code goes before {@link specialise}. */
   get taskDir(): string {
-    return this.#taskDir;
+    return this.#directories?.taskDir ?? '';
   }
 
   /** Where what was compiled of it goes. */
   get cacheDir(): string {
-    return this.#cacheDir;
+    return this.#directories?.cacheDir ?? '';
   }
 
   /** Its memory limit. */
@@ -293,22 +292,13 @@ export class Sandbox {
 
   async #boot(): Promise<void> {
     const { driver, places, kind } = this.options;
-    const { taskDir, cacheDir, channelDir } = await places.make(this.id);
-    this.#taskDir = taskDir;
-    this.#cacheDir = cacheDir;
+    this.#directories = await places.make(this.id);
     const nonce = randomBytes(16).toString('hex');
     this.#stillCreating();
-    const limits = this.#shape === undefined ? blankLimits(kind) : startLimits(this.#shape, kind);
     this.#instance = await driver.start({
+      ...bootSpec(kind, this.#shape),
+      ...this.#directories,
       id: this.id,
-      runtime: kind.runtime,
-      isolation: kind.isolation,
-      network: kind.network,
-      limits,
-      heapMemoryMb: kind.heapMemoryMb === 0 ? limits.memoryMb : kind.heapMemoryMb,
-      taskDir,
-      cacheDir,
-      channelDir,
       nonce,
     });
     this.#instance.onOutput((stream, bytes) => this.#receiveRaw(stream, bytes));
