@@ -142,7 +142,7 @@ async function dispatchTo(
 }
 
 /** What one invocation needs: its part of a sandbox, where several share one. */
-export function demandOf({ spec }: ResolvedVersion, isolation: string): Demand {
+function demandOf({ spec }: ResolvedVersion, isolation: string): Demand {
   const concurrency = Math.max(1, spec.concurrency);
   return {
     functionId: spec.functionId,
