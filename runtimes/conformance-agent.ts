@@ -81,14 +81,19 @@ export class ConformanceAgent {
     });
   }
 
-  static async start(family: RuntimeFamily, code: Code, transport: Transport): Promise<ConformanceAgent> {
+  /** `program` stands for the runtime's own. */
+  static async start(
+    family: RuntimeFamily,
+    code: Code,
+    transport: Transport,
+    [command, ...args]: readonly [string, ...string[]] = COMMANDS[family],
+  ): Promise<ConformanceAgent> {
     const folder = mkdtempSync(join(tmpdir(), 'lambda-conformance-'));
     for (const [path, lines] of Object.entries(code)) {
       const file = join(folder, 'task', path);
       mkdirSync(dirname(file), { recursive: true });
       writeFileSync(file, `${lines.join('\n')}\n`);
     }
-    const [command, ...args] = COMMANDS[family];
     const start = (channel: string, stdio: StdioOptions) =>
       spawn(command, args, {
         env: {

@@ -30,7 +30,9 @@ describe.each(PLAYS)('$family over $transport', ({ family, transport }) => {
     agent = undefined;
   });
 
-  describe.each(fixtureFiles())('%s', (file) => {
+  // A topic may be one language's alone.
+  const files = fixtureFiles().filter((file) => readConversations(file, family).length > 0);
+  describe.each(files)('%s', (file) => {
     test.each(readConversations(file, family))(
       '$name',
       async (conversation) => {

@@ -1,7 +1,7 @@
 /**
  * Plays the agent for one invocation and prints every frame that comes back:
  *
- *   node runtimes/speak.mjs <folder> <handler> <event> [--python] [--http]
+ *   node runtimes/speak.mjs <folder> <handler> <event> [--python] [--http] [--job]
  */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -17,11 +17,11 @@ const INVOKE = 0x82;
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { python: { type: 'boolean', default: false }, http: { type: 'boolean', default: false } },
+  options: Object.fromEntries(['python', 'http', 'job'].map((name) => [name, { type: 'boolean', default: false }])),
 });
 const [folder, handler, event = '{}'] = positionals;
 if (folder === undefined || handler === undefined) {
-  process.stderr.write('usage: node runtimes/speak.mjs <folder> <handler> <event> [--python] [--http]\n');
+  process.stderr.write('usage: node runtimes/speak.mjs <folder> <handler> <event> [--python] [--http] [--job]\n');
   process.exit(2);
 }
 
@@ -66,7 +66,7 @@ function onFrame(socket, bytes) {
       concurrency: 1,
       realm: '',
     };
-    socket.write(frame(INIT, { ...names, ...rest }));
+    socket.write(frame(INIT, { ...names, ...rest, realm: values.job ? 'vm' : '' }));
   } else if (name === 'READY') {
     const call = { id: 'one', deadlineMs: Date.now() + 30_000, arn: 'arn', traceId: '', clientContext: '' };
     socket.write(frame(INVOKE, { ...call, http: values.http }, event));

@@ -1,16 +1,15 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { callHandler } from './call-handler.js';
 import type { Channel } from './channel.js';
-import { createContext } from './context.js';
-import { setEnvironment, setTraceId } from './environment.js';
+import { setEnvironment } from './environment.js';
 import { encodeFrame, type Frame, FrameType, ProtocolViolation } from './frames.js';
 import { errorMembers, Fault } from './function-error.js';
-import { httpResponse } from './http-response.js';
-import { exit, isUtf8, parseJson, quote, textOf } from './intrinsics.js';
-import { explainLoadError, type Handler, loadHandler } from './load-handler.js';
+import type { IdleWatch } from './idle-watch.js';
+import { exit, quote } from './intrinsics.js';
+import { Job } from './job/job.js';
+import { explainLoadError } from './load-handler.js';
 import type { LogCapture } from './log-capture.js';
 import { type InitMessage, type InvokeMessage, readInit, readInvoke } from './messages.js';
-import { checkSize, marshal } from './result.js';
+import { type Serve, serveHandler } from './serve-handler.js';
 
 /** Exit statuses after an uncaught exception: while an invocation ran, and otherwise. */
 const EXIT_BUSY = 129;
@@ -19,7 +18,7 @@ const EXIT_NOT_BUSY = 128;
 type State =
   | { readonly name: 'blank' }
   | { readonly name: 'initialising'; readonly init: InitMessage }
-  | { readonly name: 'serving'; readonly init: InitMessage; readonly handler: Handler }
+  | { readonly name: 'serving'; readonly concurrency: number; readonly serve: Serve }
   | { readonly name: 'failed' };
 
 type StateName = State['name'];
@@ -30,11 +29,6 @@ const NEXT: Readonly<Record<StateName, readonly StateName[]>> = {
   serving: [],
   failed: [],
 };
-
-export interface Watch {
-  /** Calls `dry` once nothing but the channel keeps the process alive; returns how to stop watching. */
-  whenNothingIsLeft(dry: () => void): () => void;
-}
 
 /**
  * The runtime's side of the channel after HELLO.
@@ -48,14 +42,15 @@ export interface Watch {
  */
 export class Conversation {
   #state: State = { name: 'blank' };
-  /** Ids of the invocations whose handlers run, as JSON text. */
+  /** Ids of the invocations that run, as JSON text. */
   readonly #running = new Set<string>();
+  #job: Job | undefined;
 
   constructor(
     private readonly channel: Channel,
     private readonly logs: LogCapture,
     private readonly taskRoot: string,
-    private readonly watch: Watch,
+    private readonly watch: IdleWatch,
   ) {}
 
   /** @throws ProtocolViolation */
@@ -64,13 +59,7 @@ export class Conversation {
     if (frame.type === FrameType.PING) {
       this.channel.send(encodeFrame(FrameType.PONG, '{}'));
     } else if (frame.type === FrameType.INVOKE && state.name === 'serving') {
-      const invoke = readInvoke(frame);
-      const id = quote(invoke.id);
-      if (this.#running.size >= state.init.concurrency || this.#running.has(id)) {
-        throw new ProtocolViolation(`INVOKE ${id} while ${this.#running.size} of ${state.init.concurrency} run`);
-      }
-      this.#running.add(id);
-      void this.logs.during(id, () => this.#invoke(state.init, state.handler, id, invoke, frame.body));
+      this.#onInvoke(readInvoke(frame), frame.body, state.concurrency, state.serve);
     } else if (frame.type === FrameType.INIT && state.name === 'blank') {
       const init = readInit(frame);
       this.#enter({ name: 'initialising', init });
@@ -80,7 +69,14 @@ export class Conversation {
     }
   }
 
-  /** An exception that no code caught, or a rejection that none handled. The process's state is unknown: it ends. */
+  /** A rejection that no code handled. */
+  onUnhandled(reason: unknown, promise: Promise<unknown>): void {
+    if (this.#job?.takesRejection(reason, promise) !== true) {
+      this.onUncaught(reason);
+    }
+  }
+
+  /** An exception that no code caught. The process's state is unknown: it ends. */
   onUncaught(thrown: unknown): void {
     const state = this.#state;
     switch (state.name) {
@@ -121,17 +117,25 @@ export class Conversation {
   async #initialise(init: InitMessage): Promise<void> {
     setEnvironment(init, this.taskRoot);
     try {
-      const handler = await loadHandler(init.handler, this.taskRoot);
+      const serve = await this.#load(init);
       // A rejection that nobody handles is reported after this turn, and is still the fault of loading.
       await nextTurn();
       if (this.#state.name === 'initialising') {
         this.logs.flush();
-        this.#enter({ name: 'serving', init, handler });
+        this.#enter({ name: 'serving', concurrency: init.concurrency, serve });
         this.channel.send(encodeFrame(FrameType.READY, '{}'));
       }
     } catch (thrown) {
       await this.#failInit(init, thrown);
     }
+  }
+
+  async #load(init: InitMessage): Promise<Serve> {
+    if (!init.isJob) {
+      return await serveHandler(init, this.taskRoot, this.watch);
+    }
+    this.#job = await Job.load(this.taskRoot, this.logs);
+    return this.#job.serve;
   }
 
   /** The first failure counts: Node 20 reports one inside an imported CommonJS module twice. */
@@ -146,17 +150,22 @@ export class Conversation {
     this.channel.send(encodeFrame(FrameType.INIT_ERROR, `{${errorMembers(fault)}${locationMember(fault)}}`));
   }
 
-  /** Runs in the invocation's own asynchronous context. */
-  async #invoke(init: InitMessage, handler: Handler, id: string, invoke: InvokeMessage, body: Buffer): Promise<void> {
+  #onInvoke(invoke: InvokeMessage, body: Buffer, concurrency: number, serve: Serve): void {
+    const id = quote(invoke.id);
+    if (this.#running.size >= concurrency || this.#running.has(id)) {
+      throw new ProtocolViolation(`INVOKE ${id} while ${this.#running.size} of ${concurrency} run`);
+    }
+    this.#running.add(id);
+    // An asynchronous context would show on the promises of a job's realm, which logs by its id anyway.
+    void (this.#job === undefined
+      ? this.logs.during(id, () => this.#invoke(id, invoke, body, serve))
+      : this.#invoke(id, invoke, body, serve));
+  }
+
+  async #invoke(id: string, invoke: InvokeMessage, body: Buffer, serve: Serve): Promise<void> {
     let result: Buffer;
     try {
-      if (init.concurrency === 1) {
-        setTraceId(invoke.traceId);
-      }
-      const event = readEvent(body);
-      const context = createContext(init, invoke);
-      const value = await callHandler(handler, event, context, this.watch.whenNothingIsLeft);
-      result = invoke.http ? httpFrame(id, value) : valueFrame(id, value);
+      result = await serve(id, invoke, body);
     } catch (thrown) {
       result = encodeFrame(FrameType.ERROR, `{"id":${id},${errorMembers(thrown)}}`);
     }
@@ -164,32 +173,6 @@ export class Conversation {
     this.#running.delete(id);
     this.channel.send(result);
   }
-}
-
-function readEvent(body: Buffer): unknown {
-  if (body.length === 0) {
-    return {};
-  }
-  if (!isUtf8(body)) {
-    throw new Fault('Runtime.InvalidEvent', 'The event is not JSON: its bytes are not UTF-8.');
-  }
-  try {
-    return parseJson(textOf(body, 'utf8'));
-  } catch (thrown) {
-    throw new Fault('Runtime.InvalidEvent', `The event is not JSON: ${(thrown as Error).message}`);
-  }
-}
-
-function valueFrame(id: string, value: unknown): Buffer {
-  const json = marshal(value);
-  checkSize(json, 'utf8');
-  return encodeFrame(FrameType.RESPONSE, `{"id":${id}}`, json);
-}
-
-function httpFrame(id: string, value: unknown): Buffer {
-  const { head, body, encoding } = httpResponse(value);
-  checkSize(body, encoding);
-  return encodeFrame(FrameType.RESPONSE, `{"id":${id},"http":${head}}`, body, encoding);
 }
 
 function locationMember(thrown: unknown): string {

@@ -19,6 +19,7 @@ export type FaultType =
   | 'Runtime.InvalidEvent'
   | 'Runtime.MarshalError'
   | 'Runtime.InvalidHttpResponse'
+  | 'Runtime.JobUnsettled'
   | 'Function.ResponseSizeTooLarge';
 
 /** Where user code does not parse; line and column from 1, `file` relative to the task root where it is inside. */
@@ -99,6 +100,9 @@ function shown(value: unknown): string {
 
 /** The stack's lines as far down as user code goes, without the runtime's own. */
 function traceLines(stack: string): string[] {
+  if (stack === '') {
+    return [];
+  }
   const lines = stack.split('\n');
   const isOwn = (line: string) => line.includes(__filename);
   if (lines.some(isOwn)) {

@@ -80,6 +80,14 @@ export class LogCapture {
     }
   }
 
+  /** What a job's realm prints: whole lines, of the invocation whose id is the JSON text `id`. */
+  print(id: string, level: Level, text: string): void {
+    const stream = level === 'WARN' || level === 'ERROR' ? 'stderr' : 'stdout';
+    for (const line of text.split('\n')) {
+      eachLinePiece(line, (piece) => this.channel.log(id, stream, level, piece));
+    }
+  }
+
   /** A line of the runtime itself, while no invocation runs. */
   report(level: Level, text: string): void {
     for (const line of text.split('\n')) {
@@ -167,11 +175,15 @@ class CapturedStream {
   }
 
   #emit(id: string, line: string): void {
-    if (line.length * 3 <= LINE_BYTES_MAX) {
-      this.onLine(id, line);
-    } else {
-      eachPiece(line, LINE_BYTES_MAX, (piece) => this.onLine(id, piece));
-    }
+    eachLinePiece(line, (piece) => this.onLine(id, piece));
+  }
+}
+
+function eachLinePiece(line: string, onPiece: (piece: string) => void): void {
+  if (line.length * 3 <= LINE_BYTES_MAX) {
+    onPiece(line);
+  } else {
+    eachPiece(line, LINE_BYTES_MAX, onPiece);
   }
 }
 

@@ -53,7 +53,7 @@ function converse(streams: ChannelStreams): void {
   });
 
   process.on('uncaughtException', (thrown) => conversation.onUncaught(thrown));
-  process.on('unhandledRejection', (thrown) => conversation.onUncaught(thrown));
+  process.on('unhandledRejection', (reason, promise) => conversation.onUnhandled(reason, promise));
   logs.install();
   channel.send(encodeFrame(FrameType.HELLO, hello(config.nonce)));
 }

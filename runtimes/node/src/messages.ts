@@ -12,6 +12,7 @@ export interface InitMessage {
   readonly logStream: string;
   /** Invocations at a time. */
   readonly concurrency: number;
+  readonly isJob: boolean;
 }
 
 /** The meta of INVOKE. */
@@ -34,6 +35,10 @@ export function readInit({ meta }: Frame): InitMessage {
   if (!Number.isInteger(concurrency) || concurrency < 1) {
     throw new ProtocolViolation(`INIT with a concurrency of ${concurrency}`);
   }
+  const realm = text(meta, 'realm');
+  if (realm !== '' && (realm !== 'vm' || concurrency > 1)) {
+    throw new ProtocolViolation(`INIT with the realm "${realm}" and a concurrency of ${concurrency}`);
+  }
   return {
     handler: text(meta, 'handler'),
     functionName: text(meta, 'functionName'),
@@ -44,6 +49,7 @@ export function readInit({ meta }: Frame): InitMessage {
     logGroup: text(meta, 'logGroup'),
     logStream: text(meta, 'logStream'),
     concurrency,
+    isJob: realm === 'vm',
   };
 }
 

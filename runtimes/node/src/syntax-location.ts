@@ -29,7 +29,7 @@ export async function locateSyntaxError(
   taskRoot: string,
 ): Promise<Location | undefined> {
   const stack = String(error.stack);
-  const position = await positionOf(error);
+  const position = await syntaxPosition(error);
   const header = /^(file:\/\/\/.*|\/.*):(\d+)\n/.exec(stack);
   if (header !== null) {
     const [, where = '', line] = header;
@@ -54,8 +54,8 @@ function located(file: string, taskRoot: string, position: Position): Location {
   return { file: inside.startsWith('..') ? file : inside, ...position };
 }
 
-/** Asks V8's inspector, in this process, where an error came from. */
-async function positionOf(error: SyntaxError): Promise<Position | undefined> {
+/** Where an error came from. Asks V8's inspector, in this process. */
+export async function syntaxPosition(error: SyntaxError): Promise<Position | undefined> {
   const key = Symbol.for('lambda-fleet.syntax-error');
   let position: Position | undefined;
   try {
@@ -127,7 +127,7 @@ async function parseAlone(source: string): Promise<Position | undefined> {
   try {
     await import(`data:text/javascript;base64,${Buffer.from(code).toString('base64')}`);
   } catch (thrown) {
-    const found = thrown instanceof SyntaxError ? await positionOf(thrown) : undefined;
+    const found = thrown instanceof SyntaxError ? await syntaxPosition(thrown) : undefined;
     if (found?.line !== 1) return found;
     return { line: 1, column: found.column - UNRESOLVABLE_IMPORT.length };
   }

@@ -9,6 +9,7 @@ from .environment import set_environment, set_trace_id
 from .errors import Fault, error_members
 from .frames import ERROR, INIT, INIT_ERROR, INVOKE, PING, PONG, READY, RESPONSE, ProtocolViolation
 from .http_response import http_response
+from .job import Job
 from .load_handler import load_handler
 from .result import check_size, marshal
 
@@ -27,6 +28,7 @@ _INIT_FIELDS = {
     "logGroup": str,
     "logStream": str,
     "concurrency": int,
+    "realm": str,
 }
 _INVOKE_FIELDS = {"id": str, "deadlineMs": (int, float), "arn": str, "traceId": str, "clientContext": str}
 
@@ -71,6 +73,8 @@ class Conversation:
             init = _checked(frame.meta, _INIT_FIELDS)
             if init["concurrency"] != 1:
                 raise ProtocolViolation("INIT with a concurrency other than 1: Python runs one invocation at a time")
+            if init["realm"] not in ("", "vm"):
+                raise ProtocolViolation(f'INIT with the realm {dumps(init["realm"])}')
             self._initialise(init)
         else:
             raise ProtocolViolation(f"frame 0x{frame.type:x} while {self._state}")
@@ -79,7 +83,10 @@ class Conversation:
         self._init = init
         try:
             set_environment(init, self._task_root)
-            self._call = HandlerCall(load_handler(init["handler"], self._task_root))
+            if init["realm"] == "vm":
+                self._call = Job.load(self._task_root)
+            else:
+                self._call = HandlerCall(load_handler(init["handler"], self._task_root))
         except SystemExit:
             raise
         except BaseException as raised:

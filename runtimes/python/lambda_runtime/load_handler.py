@@ -12,21 +12,26 @@ def load_handler(name, task_root):
     """The handler, a callable. Raises Fault where PROTOCOL.md names one under INIT, or what the code raised."""
     module_name, function_name = _parse_name(name)
     file = _find_file(module_name, task_root)
-    for path in (*os.environ.get("PYTHONPATH", "").split(os.pathsep), task_root):
-        if path and path not in sys.path:
-            sys.path.insert(0, path)
-    # The task root was empty when this process started, and Python remembers folders.
-    importlib.invalidate_caches()
+    prepend_paths(task_root)
     try:
         module = _import(module_name, file)
     except ImportError as raised:
         raise Fault("Runtime.ImportModuleError", f"Unable to import module '{module_name}': {raised}") from None
     except SyntaxError as raised:
-        fault = _syntax_fault(raised, task_root)
+        fault = syntax_fault(raised, task_root)
         if fault is None:
             raise
         raise fault from None
     return _find_function(module, module_name, function_name)
+
+
+def prepend_paths(task_root):
+    """Lets the function's own modules be imported."""
+    for path in (*os.environ.get("PYTHONPATH", "").split(os.pathsep), task_root):
+        if path and path not in sys.path:
+            sys.path.insert(0, path)
+    # The task root was empty when this process started, and Python remembers folders.
+    importlib.invalidate_caches()
 
 
 def _parse_name(name):
@@ -76,7 +81,7 @@ def _import(module_name, file):
     return module
 
 
-def _syntax_fault(error, task_root):
+def syntax_fault(error, task_root):
     """A Fault when ``error`` is about a file, None when the code itself raised it or compiled a text of its own."""
     if not error.filename or not os.path.isfile(error.filename):
         return None
