@@ -202,6 +202,8 @@ export interface ExecutionError {
   readonly errorType: string;
   readonly errorMessage: string;
   readonly trace?: readonly string[];
+  /** Where the code does not parse; from 1. */
+  readonly location?: { readonly file: string; readonly line: number; readonly column: number };
 }
 
 /** Durations are milliseconds with fractions. Phases that did not happen are absent. */
@@ -225,6 +227,60 @@ export interface ExecutionReceipt {
   readonly isolation?: string;
   readonly fault?: 'function' | 'platform';
 }
+
+/**
+ * Code that runs once. A row is the whole truth about its job; every change of `status` is one statement that names
+ * the states it may start from.
+ */
+export const jobs = pgTable(
+  'jobs',
+  {
+    /** UUID of version 7, also the id of the version that agents are given. */
+    id: uuid('id').primaryKey(),
+    projectId: projectId(),
+    status: text('status', { enum: ['queued', 'running', 'succeeded', 'failed', 'timed_out', 'cancelled'] })
+      .notNull()
+      .default('queued'),
+    runtime: text('runtime').notNull(),
+    memoryMb: integer('memory_mb').notNull(),
+    timeoutMs: integer('timeout_ms').notNull(),
+    initTimeoutMs: integer('init_timeout_ms').notNull(),
+    retries: smallint('retries').notNull(),
+    code: text('code').notNull(),
+    /** JSON text and not `jsonb`, which cannot hold every JSON text. Null once the job has finished and it is long. */
+    args: text('args'),
+    argsBytes: integer('args_bytes').notNull(),
+    /** Attempts that a node began. */
+    attempts: smallint('attempts').notNull().default(0),
+    /** Invocations of these attempts; the last one is the current one. */
+    executionIds: jsonb('execution_ids').$type<string[]>().notNull().default([]),
+    /** A queued job is not tried before. */
+    notBefore: at('not_before').notNull().default(now),
+    /** Why it is queued again, or why it ended where no error of its own says so. */
+    reason: text('reason'),
+    cancelRequestedAt: at('cancel_requested_at'),
+    /** The node that the current attempt was sent to, and the start of its agent. */
+    nodeId: text('node_id'),
+    bootId: text('boot_id'),
+    outcome: text('outcome'),
+    error: jsonb('error').$type<ExecutionError>(),
+    /** JSON text. Null when there is none or it was too long to keep, which `result_bytes` tells apart. */
+    result: text('result'),
+    resultBytes: integer('result_bytes'),
+    receipt: jsonb('receipt').$type<ExecutionReceipt>(),
+    createdAt: at('created_at').notNull().default(now),
+    /** Of the last attempt. */
+    startedAt: at('started_at'),
+    finishedAt: at('finished_at'),
+  },
+  (t) => [
+    index('jobs_project').on(t.projectId, t.id),
+    index('jobs_project_status').on(t.projectId, t.status, t.id),
+    /** Few rows, whatever the table holds: what the runner looks at all the time. */
+    index('jobs_unfinished').on(t.projectId, t.id).where(sql`finished_at is null`),
+    index('jobs_finished').on(t.finishedAt).where(sql`finished_at is not null`),
+  ],
+);
 
 export const logLines = pgTable(
   'log_lines',

@@ -84,6 +84,7 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
       body: Buffer.alloc(0),
       receipt,
       nodeId: 'node-1',
+      attested: true,
       ...(request.kind === InvokeKind.HTTP && { http: { statusCode: 200, headers: [], cookies: [] } }),
       ...answer,
     };

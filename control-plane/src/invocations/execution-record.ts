@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { FaultOwner, type Receipt, type ResponseEnd, StartPath } from '@lambda-fleet/proto';
 import type { ExecutionError, ExecutionReceipt } from '../db/schema.js';
+import { storableError } from '../db/storable-error.js';
 import { storableText } from '../db/storable-text.js';
 import type { InvocationRequest, OutcomeName } from './invocation.js';
 
@@ -65,13 +66,7 @@ export function toExecutionReceipt(
 
 /** The function's error as it is stored, or undefined when there was none. */
 export function toExecutionError(end: ResponseEnd): ExecutionError | undefined {
-  if (end.error === undefined) return undefined;
-  const { errorType, errorMessage, trace } = end.error;
-  return {
-    errorType: storableText(errorType),
-    errorMessage: storableText(errorMessage),
-    trace: trace.map(storableText),
-  };
+  return end.error && storableError(end.error);
 }
 
 /** The bytes as text, or undefined when they are too long or no text. */
@@ -80,9 +75,12 @@ export function storableBytes(bytes: Buffer): string | undefined {
   return storableText(bytes.toString('utf8'));
 }
 
-/** Invocations that leave no execution behind: code checks at deploy, and tests of code that is not deployed. */
-export function leavesNoExecution(trigger: InvocationRequest['trigger'] | string): boolean {
-  return trigger === 'deploy' || trigger === 'test';
+/**
+ * Invocations that leave no execution behind: code checks at deploy, tests of code that is not deployed, and a job
+ * that did not start, which is tried again until it does and says so itself.
+ */
+export function leavesNoExecution(trigger: InvocationRequest['trigger'] | string, outcome: OutcomeName): boolean {
+  return trigger === 'deploy' || trigger === 'test' || (trigger === 'job' && outcome === 'not_started');
 }
 
 function faultName(fault: FaultOwner): ExecutionReceipt['fault'] {

@@ -3,7 +3,7 @@ import type { ExecutionReceipt } from '../db/schema.js';
 import type { ResolvedVersion } from '../functions/resolved-version.js';
 
 /** What caused an invocation; kept with its execution. */
-export type Trigger = 'api' | 'http' | 'route' | 'test' | 'deploy';
+export type Trigger = 'api' | 'http' | 'route' | 'test' | 'deploy' | 'job';
 
 export type OutcomeName = 'success' | 'function_error' | 'timeout' | 'throttled' | 'not_started' | 'outcome_unknown';
 
@@ -25,6 +25,19 @@ export interface InvocationRequest {
   readonly resolveMs: number;
   /** How long the request's body took to arrive, milliseconds. */
   readonly receiveMs: number;
+  /**
+   * Awaited before it is sent to a node, each time that it is: what has to be durable before anything can run is
+   * written here. False gives the invocation up, not started. Never rejects.
+   */
+  readonly beforeSend?: (node: SentTo) => Promise<boolean>;
+  /** Cancels it: a wait ends as not started, and what runs is stopped by its agent, whose answer is the outcome. */
+  readonly signal?: AbortSignal;
+}
+
+/** A node, and the start of its agent: another `bootId` knows nothing of what was sent to this one. */
+export interface SentTo {
+  readonly nodeId: string;
+  readonly bootId: string;
 }
 
 /** How an invocation ended for its caller. Never an exception: every outcome is an answer. */
@@ -44,6 +57,8 @@ export interface InvocationResult {
   readonly retryAfterSeconds?: number;
   readonly receipt: ExecutionReceipt;
   readonly nodeId?: string;
+  /** The node's own word. Without it, outcome_unknown means that it may be running still. */
+  readonly attested: boolean;
 }
 
 /** ADMIT, PLACE, DISPATCH and RETURN of one invocation. */

@@ -99,6 +99,7 @@ function system(options: { concurrencyMax?: number; queueBudgetMs?: number } = {
   function connect(nodeId: string, behave: (invoke: InvokeMessage, session: NodeSession) => void, slots = 4) {
     const invokes: InvokeMessage[] = [];
     const acknowledged: string[] = [];
+    const cancelled: string[] = [];
     const session: NodeSession = new NodeSession(
       nodeId,
       hello(slots),
@@ -107,6 +108,7 @@ function system(options: { concurrencyMax?: number; queueBudgetMs?: number } = {
           for (const { message } of messages) {
             if (message?.$case === 'resultAck')
               acknowledged.push(...message.value.results.map((ref) => ref.invocationId));
+            if (message?.$case === 'cancel') cancelled.push(message.value.invocationId);
             if (message?.$case !== 'invoke') continue;
             invokes.push(message.value);
             behave(message.value, session);
@@ -124,7 +126,7 @@ function system(options: { concurrencyMax?: number; queueBudgetMs?: number } = {
       log,
     );
     registry.add(session);
-    return { session, invokes, acknowledged };
+    return { session, invokes, acknowledged, cancelled };
   }
   return { invoke, connect, recorded, registry, ledger };
 }
@@ -381,4 +383,91 @@ describe('invoke', () => {
       expect(recorded).toEqual([]);
     },
   );
+});
+
+describe('an invocation that may be withdrawn', () => {
+  const nothingReserved = { memoryBytes: 1e9, slots: 4 };
+
+  it('is not sent before what has to be durable is written, and is sent with what was written', async () => {
+    const { invoke, connect } = system();
+    const node = connect('n1', succeed);
+    const written: unknown[] = [];
+    let commit = () => {};
+    const committed = new Promise<void>((resolve) => {
+      commit = resolve;
+    });
+    const pending = invoke(VERSION, {
+      ...request('job'),
+      beforeSend: async (sentTo) => {
+        written.push(sentTo);
+        await committed;
+        return true;
+      },
+    });
+    await expect.poll(() => written).toEqual([{ nodeId: 'n1', bootId: 'b' }]);
+    expect(node.invokes).toEqual([]);
+    commit();
+    expect(await pending).toMatchObject({ outcome: 'success', attested: true });
+    expect(node.invokes).toHaveLength(1);
+  });
+
+  it('is given up, not started and without a trace, when that says no', async () => {
+    const { invoke, connect, recorded, ledger } = system();
+    const node = connect('n1', succeed);
+    const result = await invoke(VERSION, { ...request('job'), beforeSend: () => Promise.resolve(false) });
+    expect(result).toMatchObject({ outcome: 'not_started', attested: false });
+    expect(node.invokes).toEqual([]);
+    expect(ledger.free('n1')).toEqual(nothingReserved);
+    // The journal lingers 50 ms; this one is behind whatever was before it.
+    await invoke(VERSION, request());
+    await expect.poll(() => recorded.map(({ outcome }) => outcome)).toEqual(['success']);
+  });
+
+  it('that is cancelled while it waits ends at once, and takes no place afterwards', async () => {
+    const { invoke, connect, ledger } = system();
+    const controller = new AbortController();
+    const pending = invoke(VERSION, { ...request('job'), signal: controller.signal });
+    const next = invoke(VERSION, request());
+    controller.abort();
+    expect((await pending).outcome).toBe('not_started');
+    const node = connect('n1', succeed);
+    expect((await next).outcome).toBe('success');
+    expect(node.invokes).toHaveLength(1);
+    expect(ledger.free('n1')).toEqual(nothingReserved);
+  });
+
+  it('that is cancelled while it runs is cancelled at its agent, whose answer is the outcome', async () => {
+    const { invoke, connect } = system();
+    const controller = new AbortController();
+    const node = connect('n1', () => {});
+    const call = request('job');
+    const pending = invoke(VERSION, { ...call, signal: controller.signal });
+    await expect.poll(() => node.invokes.length).toBe(1);
+    expect(node.cancelled).toEqual([]);
+    controller.abort();
+    await expect.poll(() => node.cancelled).toEqual([call.id]);
+    const [sent] = node.invokes;
+    if (sent === undefined) throw new Error('nothing was sent');
+    node.session.receive({ message: { $case: 'responseEnd', value: endOf(sent, Outcome.UNKNOWN) } });
+    expect(await pending).toMatchObject({ outcome: 'outcome_unknown', attested: true });
+  });
+
+  it('that is cancelled before it is sent is not sent', async () => {
+    const { invoke, connect } = system();
+    const controller = new AbortController();
+    const node = connect('n1', succeed);
+    const beforeSend = () => {
+      controller.abort();
+      return Promise.resolve(true);
+    };
+    const result = await invoke(VERSION, { ...request('job'), beforeSend, signal: controller.signal });
+    expect(result.outcome).toBe('not_started');
+    expect(node.invokes).toEqual([]);
+  });
+
+  it('says that nobody attests how it ended when the link broke', async () => {
+    const { invoke, connect } = system();
+    connect('n1', (_message, session) => session.close('test'));
+    expect(await invoke(VERSION, request('job'))).toMatchObject({ outcome: 'outcome_unknown', attested: false });
+  });
 });

@@ -34,7 +34,7 @@ export interface InvokeOptions {
   readonly log: Logger;
 }
 
-/** What a sync invocation's only attempt carries. */
+/** What an invocation's only attempt carries. */
 const FIRST_EPOCH = 1;
 
 /**
@@ -98,10 +98,12 @@ async function placeAndDispatch(
   let lastRefusal = '';
 
   for (;;) {
+    if (request.signal?.aborted) return CANCELLED;
     const waitMs = queueBudgetMs - (performance.now() - placingSince);
     if (waitMs <= 0) return placementFailed('expired', '', lastRefusal);
     const pending = placement.place(request.id, demand, refusedBy, waitMs);
-    const placed = pending instanceof Promise ? await pending : pending;
+    const placed = pending instanceof Promise ? await unlessCancelled(pending, request.signal, placement) : pending;
+    if (placed === 'cancelled') return CANCELLED;
     if (typeof placed === 'string') {
       return placementFailed(placed, placement.missingFor(demand) ?? '', lastRefusal);
     }
@@ -114,6 +116,7 @@ async function placeAndDispatch(
       const reason = answer.end.error?.errorMessage;
       return { outcome, reason, end: answer.end, body: answer.body, session: answer.session };
     }
+    if (answer.kind === 'withdrawn') return CANCELLED;
     if (answer.kind === 'lost') return { outcome: 'outcome_unknown', reason: answer.detail, session: answer.session };
     if (answer.kind === 'refused') lastRefusal = answer.detail;
     // A node that needs the version's spec is asked again with it; any other refusal sends us to the next node.
@@ -131,12 +134,20 @@ async function dispatchTo(
   request: InvocationRequest,
   isolation: string,
   deadlineMs: number,
-): Promise<DispatchAnswer & { session?: NodeSession }> {
+): Promise<(DispatchAnswer | { readonly kind: 'withdrawn' }) & { session?: NodeSession }> {
+  const { id, signal, beforeSend } = request;
+  const cancel = (): void => session?.cancel({ invocationId: id, epoch: FIRST_EPOCH });
   try {
     if (session === undefined) return { kind: 'unsent' };
-    const answer = await session.dispatch(version.spec, request, isolation, FIRST_EPOCH, deadlineMs);
-    return { ...answer, session };
+    const { nodeId, hello } = session;
+    if (beforeSend !== undefined && !(await beforeSend({ nodeId, bootId: hello.bootId }))) return { kind: 'withdrawn' };
+    if (signal?.aborted) return { kind: 'withdrawn' };
+    // Sent first: the agent must have heard of an invocation to cancel it.
+    const answered = session.dispatch(version.spec, request, isolation, FIRST_EPOCH, deadlineMs);
+    signal?.addEventListener('abort', cancel, { once: true });
+    return { ...(await answered), session };
   } finally {
+    signal?.removeEventListener('abort', cancel);
     placement.release(reservation);
   }
 }
@@ -158,6 +169,26 @@ function demandOf({ spec }: ResolvedVersion, isolation: string): Demand {
     },
   };
 }
+
+/** A place that is found for an invocation that was cancelled meanwhile is given back. */
+function unlessCancelled<T extends Reservation | PlacementFailure>(
+  pending: Promise<T>,
+  signal: AbortSignal | undefined,
+  placement: Placement,
+): Promise<T | 'cancelled'> {
+  if (signal === undefined) return pending;
+  return new Promise((resolve, reject) => {
+    const cancel = (): void => resolve('cancelled');
+    signal.addEventListener('abort', cancel, { once: true });
+    pending.then((placed) => {
+      signal.removeEventListener('abort', cancel);
+      if (signal.aborted && typeof placed !== 'string') placement.release(placed);
+      resolve(placed);
+    }, reject);
+  });
+}
+
+const CANCELLED: Conclusion = { outcome: 'not_started', reason: 'It was cancelled before it was sent to a node.' };
 
 function placementFailed(failure: PlacementFailure, missing: string, lastRefusal: string): Conclusion {
   switch (failure) {
@@ -198,10 +229,11 @@ function conclude(
     retryAfterSeconds: retry ? 1 : undefined,
     receipt,
     nodeId: session?.nodeId,
+    attested: end !== undefined,
   };
   record(options.journal, request, result, conclusion);
   options.onResult(result, request);
-  if (outcome === 'not_started' || outcome === 'outcome_unknown') {
+  if ((outcome === 'not_started' || outcome === 'outcome_unknown') && !leavesNoExecution(request.trigger, outcome)) {
     options.log.warn({ invocation: request.id, function: spec.functionName, outcome, reason }, 'invocation_failed');
   }
   return result;
@@ -210,7 +242,7 @@ function conclude(
 function record(journal: Journal, request: InvocationRequest, result: InvocationResult, conclusion: Conclusion): void {
   const { end, session } = conclusion;
   const { spec } = result.version;
-  if (leavesNoExecution(request.trigger)) {
+  if (leavesNoExecution(request.trigger, result.outcome)) {
     if (end !== undefined) session?.acknowledge([{ invocationId: request.id, epoch: end.epoch }]);
     return;
   }

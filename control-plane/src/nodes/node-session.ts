@@ -179,6 +179,11 @@ export class NodeSession {
     this.send({ message: { $case: 'warm', value: { floors } } }, 512 * floors.length);
   }
 
+  /** The agent stops what runs under this reference and answers how it ended. Telling it again, or too late, does no harm. */
+  cancel(ref: InvocationRef): void {
+    this.send({ message: { $case: 'cancel', value: ref } }, 64);
+  }
+
   forget(versionIds: string[]): void {
     for (const id of versionIds) this.#specsSent.delete(id);
     this.send({ message: { $case: 'forget', value: { versionIds } } }, 40 * versionIds.length);
@@ -229,8 +234,7 @@ export class NodeSession {
   sweep(now: number): void {
     for (const dispatch of this.#dispatches.values()) {
       if (dispatch.deadlineAt > now) continue;
-      const ref = { invocationId: dispatch.invocationId, epoch: dispatch.epoch };
-      this.send({ message: { $case: 'cancel', value: ref } }, 64);
+      this.cancel({ invocationId: dispatch.invocationId, epoch: dispatch.epoch });
       this.#settle(dispatch, { kind: 'lost', detail: 'the node did not answer within the budgets of the invocation' });
     }
   }
