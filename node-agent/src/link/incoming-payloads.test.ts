@@ -25,10 +25,12 @@ const chunk = (invocationId: string, text: string) => ({ invocationId, epoch: 1,
 
 function collect() {
   const complete: string[] = [];
-  const payloads = new IncomingPayloads((invoke, payload) =>
-    complete.push(`${invoke.invocationId}:${payload.toString()}`),
+  const cancelled: string[] = [];
+  const payloads = new IncomingPayloads(
+    (invoke, payload) => complete.push(`${invoke.invocationId}:${payload.toString()}`),
+    (invoke) => cancelled.push(invoke.invocationId),
   );
-  return { payloads, complete };
+  return { payloads, complete, cancelled };
 }
 
 describe('IncomingPayloads', () => {
@@ -41,6 +43,17 @@ describe('IncomingPayloads', () => {
     expect(complete).toEqual(['a:abcd']);
     payloads.expect(invokeOf('b', 2));
     expect(complete).toEqual(['a:abcd', 'b:xy']);
+  });
+
+  it('never starts what was cancelled while its payload arrived, and has nothing left of it afterwards', () => {
+    const { payloads, complete, cancelled } = collect();
+    payloads.expect(invokeOf('a', 4));
+    payloads.add(chunk('a', 'ab'));
+    expect(payloads.cancel('a')).toBe(true);
+    expect(cancelled).toEqual([]);
+    payloads.add(chunk('a', 'cd'));
+    expect({ complete, cancelled }).toEqual({ complete: [], cancelled: ['a'] });
+    expect(payloads.cancel('a')).toBe(false);
   });
 
   it('refuses a payload that is longer than announced or than any may be', () => {

@@ -3,6 +3,7 @@ import type { Invoke, PayloadChunk } from '@lambda-fleet/proto';
 
 interface Incoming {
   invoke: Invoke | undefined;
+  cancelled: boolean;
   readonly chunks: Buffer[];
   bytes: number;
 }
@@ -19,7 +20,10 @@ const INCOMPLETE_MAX = 1_000;
 export class IncomingPayloads {
   readonly #incoming = new Map<string, Incoming>();
 
-  constructor(private readonly onComplete: (invoke: Invoke, payload: Buffer) => void) {}
+  constructor(
+    private readonly onComplete: (invoke: Invoke, payload: Buffer) => void,
+    private readonly onCancelled: (invoke: Invoke) => void,
+  ) {}
 
   expect(invoke: Invoke): void {
     if (invoke.payloadBytes > PAYLOAD_BYTES_MAX)
@@ -31,10 +35,19 @@ export class IncomingPayloads {
 
   add(chunk: PayloadChunk): void {
     const incoming = this.#of(chunk.invocationId);
-    incoming.chunks.push(chunk.data as Buffer);
+    if (!incoming.cancelled) incoming.chunks.push(chunk.data as Buffer);
     incoming.bytes += chunk.data.length;
     if (incoming.bytes > PAYLOAD_BYTES_MAX) throw new Error('a payload is longer than any payload may be');
     this.#completeIfWhole(chunk.invocationId, incoming);
+  }
+
+  /** True when its payload is incomplete: once the rest has arrived, it is told as cancelled. The bytes are dropped now. */
+  cancel(invocationId: string): boolean {
+    const incoming = this.#incoming.get(invocationId);
+    if (incoming === undefined) return false;
+    incoming.cancelled = true;
+    incoming.chunks.length = 0;
+    return true;
   }
 
   /** The session is over: nobody waits for what is incomplete. */
@@ -46,17 +59,18 @@ export class IncomingPayloads {
     let incoming = this.#incoming.get(invocationId);
     if (incoming === undefined) {
       if (this.#incoming.size >= INCOMPLETE_MAX) throw new Error('too many incomplete payloads');
-      incoming = { invoke: undefined, chunks: [], bytes: 0 };
+      incoming = { invoke: undefined, cancelled: false, chunks: [], bytes: 0 };
       this.#incoming.set(invocationId, incoming);
     }
     return incoming;
   }
 
   #completeIfWhole(invocationId: string, incoming: Incoming): void {
-    const { invoke, chunks, bytes } = incoming;
+    const { invoke, cancelled, chunks, bytes } = incoming;
     if (invoke === undefined || bytes < invoke.payloadBytes) return;
     if (bytes > invoke.payloadBytes) throw new Error('a payload is longer than announced');
     this.#incoming.delete(invocationId);
-    this.onComplete(invoke, Buffer.concat(chunks, bytes));
+    if (cancelled) this.onCancelled(invoke);
+    else this.onComplete(invoke, Buffer.concat(chunks, bytes));
   }
 }

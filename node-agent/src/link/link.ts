@@ -70,7 +70,10 @@ export class Link implements InvocationSink {
   readonly #backoff = new Backoff({ firstMs: 100, capMs: 5_000 });
   readonly #specs = new SpecCache(10_000);
   readonly #results = new KeptResults({ resultsMax: 10_000, bytesMax: 64 * 1024 * 1024 });
-  readonly #payloads = new IncomingPayloads((invoke, payload) => this.#start(invoke, payload));
+  readonly #payloads = new IncomingPayloads(
+    (invoke, payload) => this.#start(invoke, payload),
+    (invoke) => this.#refuse(invoke, RefusalReason.UNSPECIFIED, 'It was cancelled before its payload had arrived.'),
+  );
   readonly #logs = new LogShipper({
     send: (batch, bytes) => this.#sendLogs(batch, bytes),
     lingerMs: 50,
@@ -180,7 +183,7 @@ export class Link implements InvocationSink {
         this.#invoke(message.value);
         return;
       case 'cancel':
-        this.options.runner.cancel(message.value);
+        if (!this.#payloads.cancel(message.value.invocationId)) this.options.runner.cancel(message.value);
         return;
       case 'resultAck':
         this.#results.acknowledge(message.value.results);
