@@ -27,6 +27,7 @@ const BY_ERROR_CODE: Readonly<Record<ErrorCode, ExitCode>> = {
   forbidden: EXIT.auth,
   function_not_found: EXIT.notFound,
   execution_not_found: EXIT.notFound,
+  job_not_found: EXIT.notFound,
   route_not_found: EXIT.notFound,
   method_not_allowed: EXIT.error,
   conflict: EXIT.refused,

@@ -41,6 +41,7 @@ export const ERROR_RULES = {
   forbidden: caller(403, 'The API key may not do this.'),
   function_not_found: caller(404, 'The project has no function of that name.'),
   execution_not_found: caller(404, 'There is no such execution, or it is not recorded yet.'),
+  job_not_found: caller(404, 'The project has no job with that id, or it was removed some time after it finished.'),
   route_not_found: caller(404, 'Nothing is served under that path, host or route.'),
   method_not_allowed: caller(405, 'The path exists, but not with that method.'),
   conflict: caller(409, 'Something of that name exists, or changed at the same moment.'),

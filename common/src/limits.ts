@@ -12,6 +12,9 @@ export const INLINE_BODY_BYTES_MAX = 32 * 1024;
 /** One PayloadChunk, ResponseChunk or ArtifactChunk. */
 export const CHUNK_BYTES_MAX = 64 * 1024;
 
+/** Largest source text of a job. */
+export const JOB_CODE_BYTES_MAX = 256 * 1024;
+
 export const ARCHIVE_BYTES_MAX = 50 * 1024 * 1024;
 export const UNPACKED_BYTES_MAX = 250 * 1024 * 1024;
 export const ARCHIVE_ENTRIES_MAX = 20_000;
