@@ -32,6 +32,10 @@ const schema = z.object({
   LAMBDA_CONCURRENCY_MAX: z.coerce.number().int().min(1).default(1_000),
   /** What `isolation: auto` means: gVisor wherever an eligible node has it, or runc always. */
   LAMBDA_ISOLATION_POLICY: z.enum(ISOLATION_POLICIES).default('gvisor'),
+  /** Jobs that run or look for a node at once. Each holds its arguments, up to 6 MB. */
+  LAMBDA_JOBS_CONCURRENCY: z.coerce.number().int().min(1).max(500).default(32),
+  /** Queued jobs of one project. */
+  LAMBDA_JOBS_QUEUED_MAX: z.coerce.number().int().min(0).default(1_000),
   LAMBDA_LOG_LEVEL: z.enum(LOG_LEVELS).default('info'),
 });
 
@@ -48,6 +52,7 @@ export interface ControlPlaneConfig {
   readonly queueBudgetMs: number;
   readonly concurrencyMax: number;
   readonly isolationPolicy: IsolationPolicyName;
+  readonly jobs: { readonly concurrencyMax: number; readonly queuedMax: number };
   readonly logLevel: string;
 }
 
@@ -67,6 +72,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): ControlPlaneCo
     queueBudgetMs: value.LAMBDA_QUEUE_BUDGET_MS,
     concurrencyMax: value.LAMBDA_CONCURRENCY_MAX,
     isolationPolicy: value.LAMBDA_ISOLATION_POLICY,
+    jobs: { concurrencyMax: value.LAMBDA_JOBS_CONCURRENCY, queuedMax: value.LAMBDA_JOBS_QUEUED_MAX },
     logLevel: value.LAMBDA_LOG_LEVEL,
   });
 }

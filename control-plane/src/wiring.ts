@@ -24,12 +24,21 @@ import { executionRoutes } from './http/execution-routes.js';
 import { fleetRoutes } from './http/fleet-routes.js';
 import { functionRoutes } from './http/function-routes.js';
 import { HttpServer } from './http/http-server.js';
+import { jobRoutes } from './http/job-routes.js';
 import { logRoutes } from './http/log-routes.js';
 import { createRequestListener } from './http/request-listener.js';
 import { insertExecutions } from './invocations/insert-executions.js';
-import { createInvoke } from './invocations/invoke.js';
+import { createInvoke, FIRST_EPOCH } from './invocations/invoke.js';
 import { Journal } from './invocations/journal.js';
 import { recordUnclaimedResult } from './invocations/unclaimed-result.js';
+import { JobProgress } from './jobs/job-progress.js';
+import { JobRunner } from './jobs/job-runner.js';
+import { JobSettler } from './jobs/job-settler.js';
+import { JobSweep } from './jobs/job-sweep.js';
+import { JobTable } from './jobs/job-table.js';
+import { JobWaiters } from './jobs/job-waiters.js';
+import { Jobs } from './jobs/jobs.js';
+import { type ConnectedAgent, OrphanedJobs } from './jobs/orphaned-jobs.js';
 import { insertLogLines } from './logs/insert-log-lines.js';
 import { LogCapture } from './logs/log-capture.js';
 import { LogFeed } from './logs/log-feed.js';
@@ -38,6 +47,7 @@ import { LogWriter } from './logs/log-writer.js';
 import { Metrics } from './metrics/metrics.js';
 import { listNodes } from './nodes/list-nodes.js';
 import { NodeRegistry } from './nodes/node-registry.js';
+import type { NodeSession } from './nodes/node-session.js';
 import { NodeStore } from './nodes/node-store.js';
 import { NodeTracker } from './nodes/node-tracker.js';
 import { Readiness } from './nodes/readiness.js';
@@ -52,6 +62,11 @@ const BODY_BYTES_MAX = 512 * 1024 * 1024;
 
 /** Invocations that wait for a node: of one function, and of all. */
 const WAITING = { perLaneMax: 500, totalMax: 5_000 };
+
+/** Arguments of a project's queued jobs together. */
+const QUEUED_ARGS_BYTES_MAX = 256 * 1024 * 1024;
+
+const JOB_RETENTION = { days: 7, perProjectMax: 10_000 };
 
 /** Requests in progress get this long when the process stops; then their connections are cut. */
 const HTTP_GRACE_MS = 3_000;
@@ -167,8 +182,33 @@ export async function wireControlPlane(
   const stopping = new AbortController();
   const budget = new BodyBudget(BODY_BYTES_MAX);
   const forgetVersions = (ids: readonly string[]): void => registry.forgetVersions([...ids]);
+
+  const jobProgress = new JobProgress(database);
+  const jobWaiters = new JobWaiters();
+  const jobSettler = new JobSettler({
+    progress: jobProgress,
+    waiters: jobWaiters,
+    onFinished: metrics.observeJob,
+    log,
+  });
+  const jobRunner = new JobRunner({
+    ...{ progress: jobProgress, settler: jobSettler, artifacts, invoke, forgetVersions, log },
+    orphans: new OrphanedJobs({
+      ...{ progress: jobProgress, settler: jobSettler, log },
+      agent: (nodeId) => connectedAgent(registry.session(nodeId)),
+    }),
+    concurrencyMax: config.jobs.concurrencyMax,
+  });
+  jobRunner.start();
+  lifecycle.onClose('jobs', () => jobRunner.close());
+  const jobSweep = new JobSweep(database, JOB_RETENTION, log);
+  lifecycle.onClose('job sweep', () => jobSweep.close());
+  const jobLimits = { queuedMax: config.jobs.queuedMax, argsBytesMax: QUEUED_ARGS_BYTES_MAX };
+  const jobs = new Jobs({ table: new JobTable(database, jobLimits), runner: jobRunner, waiters: jobWaiters });
+
   const readiness = new Readiness(database, registry);
   let httpPort = config.httpPort;
+  const executions = new ExecutionTable(database);
   const api = createApi({
     keys,
     log,
@@ -188,7 +228,8 @@ export async function wireControlPlane(
           functionUrl(name, { domain: config.domain, apiUrl: `http://${config.domain}:${httpPort}` }),
       }),
       ...logRoutes({ functions, logs, feed, stopping: stopping.signal }),
-      ...executionRoutes({ executions: new ExecutionTable(database), logs }),
+      ...executionRoutes({ executions, logs }),
+      ...jobRoutes({ jobs, executions, logs, budget, stopping: stopping.signal }),
     ],
   });
   const server = new HttpServer(
@@ -211,6 +252,12 @@ export async function wireControlPlane(
   });
   log.info({ http: httpPort, grpc: fleetServer.port }, 'control_plane_started');
   return { httpPort, grpcPort: fleetServer.port };
+}
+
+function connectedAgent(session: NodeSession | undefined): ConnectedAgent | undefined {
+  if (session === undefined) return undefined;
+  const cancel = (invocationId: string): void => session.cancel({ invocationId, epoch: FIRST_EPOCH });
+  return { bootId: session.hello.bootId, cancel };
 }
 
 /** Why a node may not join, for its log. */

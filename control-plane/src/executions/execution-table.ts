@@ -61,6 +61,15 @@ export class ExecutionTable {
 
   /** @throws FleetError `execution_not_found` */
   async get(projectId: string, id: string): Promise<ExecutionDetail> {
+    const found = await this.find(projectId, id);
+    if (found !== undefined) return found;
+    throw new FleetError(
+      'execution_not_found',
+      'There is no execution with this id in this project. One that has just ended is recorded within a second.',
+    );
+  }
+
+  async find(projectId: string, id: string): Promise<ExecutionDetail | undefined> {
     const [row] = UUID.test(id)
       ? await this.database.run(
           'get execution',
@@ -70,10 +79,6 @@ export class ExecutionTable {
             from executions where project_id = ${projectId} and id = ${id}`,
         )
       : [];
-    if (row !== undefined) return row;
-    throw new FleetError(
-      'execution_not_found',
-      'There is no execution with this id in this project. One that has just ended is recorded within a second.',
-    );
+    return row;
   }
 }

@@ -7,6 +7,7 @@ import { createApi } from './create-api.js';
 import { executionRoutes } from './execution-routes.js';
 import { fleetRoutes } from './fleet-routes.js';
 import { functionRoutes } from './function-routes.js';
+import { jobRoutes } from './job-routes.js';
 import { logRoutes } from './log-routes.js';
 
 /** Nothing of these is reached: every request is turned away before. */
@@ -18,6 +19,7 @@ describe('route policies', () => {
     ...functionRoutes({ functions: unused, deployer: unused, testRuns: unused, budget: unused, functionUrl: unused }),
     ...logRoutes({ functions: unused, logs: unused, feed: unused, stopping: unused }),
     ...executionRoutes({ executions: unused, logs: unused }),
+    ...jobRoutes({ jobs: unused, executions: unused, logs: unused, budget: unused, stopping: unused }),
   ];
   const keys = { verify: () => undefined } as unknown as ApiKeys;
   const api = createApi({ routes, keys, log: pino({ level: 'silent' }), observeHttp: () => undefined });

@@ -11,6 +11,13 @@ import { FunctionTable } from '../functions/function-table.js';
 import { VersionCache } from '../functions/version-cache.js';
 import { functionUrl } from '../gateway/function-url.js';
 import type { InvocationRequest, InvocationResult, Invoke } from '../invocations/invocation.js';
+import { JobProgress } from '../jobs/job-progress.js';
+import { JobRunner } from '../jobs/job-runner.js';
+import { JobSettler } from '../jobs/job-settler.js';
+import { JobTable } from '../jobs/job-table.js';
+import { JobWaiters } from '../jobs/job-waiters.js';
+import { Jobs } from '../jobs/jobs.js';
+import { OrphanedJobs } from '../jobs/orphaned-jobs.js';
 import { LogCapture } from '../logs/log-capture.js';
 import { LogFeed } from '../logs/log-feed.js';
 import { LogTable } from '../logs/log-table.js';
@@ -21,6 +28,7 @@ import { executionRoutes } from './execution-routes.js';
 import { fleetRoutes } from './fleet-routes.js';
 import { functionRoutes } from './function-routes.js';
 import { HttpServer } from './http-server.js';
+import { jobRoutes } from './job-routes.js';
 import { logRoutes } from './log-routes.js';
 import { createRequestListener } from './request-listener.js';
 
@@ -73,8 +81,10 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
   };
   const invoke: Invoke = async (version, request) => {
     invoked.push({ request, spec: version.spec });
+    const node = { nodeId: 'node-1', bootId: 'boot-1' };
+    const mayRun = (await request.beforeSend?.(node)) ?? true;
     const behaviour = request.kind === InvokeKind.CHECK ? behave.check : behave.invocation;
-    const answer = await behaviour(request, version.spec);
+    const answer = mayRun ? await behaviour(request, version.spec) : ({ outcome: 'not_started' } as const);
     const totalMs = performance.now() - request.arrivedAt;
     const receipt = { start: 'warm' as const, resolveMs: request.resolveMs, runMs: 1.5, totalMs };
     return {
@@ -91,6 +101,19 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
   };
   const forgetVersions = (ids: readonly string[]): void => void forgotten.push(...ids);
   const deployer = new Deployer({ functions, artifacts, cache: versions, invoke, forgetVersions, log });
+
+  const progress = new JobProgress(database);
+  const waiters = new JobWaiters();
+  const settler = new JobSettler({ progress, waiters, onFinished: metrics.observeJob, log });
+  const runner = new JobRunner({
+    ...{ progress, settler, artifacts, invoke, forgetVersions, log, concurrencyMax: 4 },
+    orphans: new OrphanedJobs({ progress, settler, agent: () => undefined, log }),
+  });
+  runner.start();
+  const table = new JobTable(database, { queuedMax: 20, argsBytesMax: 8 * 1024 * 1024 });
+  const jobs = new Jobs({ table, runner, waiters });
+
+  const executions = new ExecutionTable(database);
   let port = 0;
   const api = createApi({
     keys,
@@ -110,7 +133,8 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
         functionUrl: (name) => functionUrl(name, { domain: 'localhost', apiUrl: `http://localhost:${port}` }),
       }),
       ...logRoutes({ functions, logs, feed, stopping: stopping.signal }),
-      ...executionRoutes({ executions: new ExecutionTable(database), logs }),
+      ...executionRoutes({ executions, logs }),
+      ...jobRoutes({ jobs, executions, logs, budget, stopping: stopping.signal }),
     ],
   });
   const server = new HttpServer(
@@ -136,6 +160,7 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
     async close() {
       stopping.abort();
       await server.close(1_000);
+      runner.close();
       await listener.close();
       await postgres.close();
     },

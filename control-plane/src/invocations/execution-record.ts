@@ -75,12 +75,9 @@ export function storableBytes(bytes: Buffer): string | undefined {
   return storableText(bytes.toString('utf8'));
 }
 
-/**
- * Invocations that leave no execution behind: code checks at deploy, tests of code that is not deployed, and a job
- * that did not start, which is tried again until it does and says so itself.
- */
-export function leavesNoExecution(trigger: InvocationRequest['trigger'] | string, outcome: OutcomeName): boolean {
-  return trigger === 'deploy' || trigger === 'test' || (trigger === 'job' && outcome === 'not_started');
+/** Invocations that leave no execution behind: code checks at deploy, and tests of code that is not deployed. */
+export function leavesNoExecution(trigger: InvocationRequest['trigger'] | string): boolean {
+  return trigger === 'deploy' || trigger === 'test';
 }
 
 function faultName(fault: FaultOwner): ExecutionReceipt['fault'] {

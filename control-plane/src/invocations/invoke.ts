@@ -35,7 +35,7 @@ export interface InvokeOptions {
 }
 
 /** What an invocation's only attempt carries. */
-const FIRST_EPOCH = 1;
+export const FIRST_EPOCH = 1;
 
 /**
  * Pause after a node refused an invocation that had already waited for room. What
@@ -233,16 +233,19 @@ function conclude(
   };
   record(options.journal, request, result, conclusion);
   options.onResult(result, request);
-  if ((outcome === 'not_started' || outcome === 'outcome_unknown') && !leavesNoExecution(request.trigger, outcome)) {
+  if ((outcome === 'not_started' && !isTriedAgain(request)) || outcome === 'outcome_unknown') {
     options.log.warn({ invocation: request.id, function: spec.functionName, outcome, reason }, 'invocation_failed');
   }
   return result;
 }
 
+/** Not starting is no news of a job: it waits in its queue until it does, and says itself why it waits. */
+const isTriedAgain = ({ trigger }: InvocationRequest): boolean => trigger === 'job';
+
 function record(journal: Journal, request: InvocationRequest, result: InvocationResult, conclusion: Conclusion): void {
   const { end, session } = conclusion;
   const { spec } = result.version;
-  if (leavesNoExecution(request.trigger, result.outcome)) {
+  if (leavesNoExecution(request.trigger) || (result.outcome === 'not_started' && isTriedAgain(request))) {
     if (end !== undefined) session?.acknowledge([{ invocationId: request.id, epoch: end.epoch }]);
     return;
   }

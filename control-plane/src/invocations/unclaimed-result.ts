@@ -30,7 +30,7 @@ export function recordUnclaimedResult(journal: Journal, session: NodeSession, en
   const outcome = OUTCOME_NAMES[end.outcome];
   const wellFormed =
     areUuids([end.invocationId, end.functionId, end.versionId]) && isPlausibleTime(end.startedAtUnixMs);
-  if (!wellFormed || outcome === undefined || leavesNoExecution(end.trigger, outcome)) {
+  if (!wellFormed || outcome === undefined || leavesNoExecution(end.trigger)) {
     session.acknowledge([{ invocationId: end.invocationId, epoch: end.epoch }]);
     return;
   }

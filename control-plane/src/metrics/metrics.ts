@@ -27,6 +27,13 @@ export class Metrics {
     registers: [this.registry],
   });
 
+  readonly #jobs = new Counter({
+    name: 'lambda_jobs_finished_total',
+    help: 'Jobs by how they finished.',
+    labelNames: ['status'],
+    registers: [this.registry],
+  });
+
   readonly #http = new Histogram({
     name: 'lambda_http_request_duration_seconds',
     help: 'HTTP requests by route, not by path.',
@@ -51,6 +58,10 @@ export class Metrics {
     if (receipt.start !== undefined && receipt.start !== 'warm') {
       this.#coldStarts.inc({ function: functionName, path: receipt.start });
     }
+  };
+
+  readonly observeJob = (status: string): void => {
+    this.#jobs.inc({ status });
   };
 
   readonly observeHttp = (route: string, method: string, code: number, seconds: number): void => {

@@ -1,0 +1,62 @@
+import type { JobDetail, JobSummary } from './job.js';
+import type { JobRunner } from './job-runner.js';
+import { parseSubmission } from './job-submission.js';
+import type { JobFilter, JobTable } from './job-table.js';
+import type { JobWaiters } from './job-waiters.js';
+
+export interface JobsOptions {
+  readonly table: JobTable;
+  readonly runner: Pick<JobRunner, 'wake' | 'cancel'>;
+  readonly waiters: JobWaiters;
+}
+
+/** What clients may do with the jobs of their project. */
+export class Jobs {
+  constructor(private readonly options: JobsOptions) {}
+
+  /**
+   * Stores a job; it runs afterwards, whatever becomes of this process.
+   *
+   * @param body of a request, not checked yet
+   * @throws FleetError `invalid_request`, `unsupported_runtime`, `payload_too_large`, `throttled`
+   */
+  async submit(projectId: string, body: unknown): Promise<JobSummary> {
+    const { table, runner } = this.options;
+    const job = await table.insert(parseSubmission(projectId, body));
+    runner.wake();
+    return job;
+  }
+
+  list(projectId: string, filter: JobFilter): Promise<readonly JobSummary[]> {
+    return this.options.table.list(projectId, filter);
+  }
+
+  /**
+   * The job as it is once it has finished, or after `waitMs` or an abort.
+   *
+   * @throws FleetError `job_not_found`
+   */
+  async get(projectId: string, id: string, waitMs: number, signal: AbortSignal): Promise<JobDetail> {
+    const { table, waiters } = this.options;
+    if (waitMs === 0) return await table.get(projectId, id);
+    // Before the look: a job that finishes in between is not missed.
+    const { until, end } = waiters.wait(id, waitMs, signal);
+    try {
+      const now = await table.get(projectId, id);
+      if (now.finishedAt !== null) return now;
+      await until;
+      return await table.get(projectId, id);
+    } finally {
+      end();
+    }
+  }
+
+  /** @throws FleetError `job_not_found`, `conflict` */
+  async cancel(projectId: string, id: string): Promise<JobSummary> {
+    const { table, runner, waiters } = this.options;
+    const job = await table.cancel(projectId, id);
+    if (job.finishedAt !== null) waiters.finished(job.id);
+    runner.cancel(job.id);
+    return job;
+  }
+}
