@@ -68,10 +68,10 @@ export class JobProgress {
   constructor(private readonly database: Database) {}
 
   /**
-   * Queued jobs whose time has come, at most `limit`. Projects take turns, counting what they have in `held` already;
-   * within one the oldest is first.
+   * Queued jobs whose time has come, at most `limit`. Projects take turns, counting what they have in `held` already and
+   * going on after `lastProject`; within one the oldest is first.
    */
-  due(held: readonly HeldJob[], limit: number): Promise<readonly HeldJob[]> {
+  due(held: readonly HeldJob[], limit: number, lastProject: string): Promise<readonly HeldJob[]> {
     return this.database.run(
       'find due jobs',
       (sql) => sql<HeldJob[]>`
@@ -84,7 +84,7 @@ export class JobProgress {
           where j.finished_at is null and j.status = 'queued' and j.not_before <= now()
             and not exists (select from held where held.id = j.id)
         ) waiting
-        order by turn, id limit ${limit}`,
+        order by turn, project_id <= ${lastProject}, project_id limit ${limit}`,
     );
   }
 

@@ -47,6 +47,8 @@ export class JobRunner {
   readonly #deferrals = new Map<string, number>();
   #state: 'idle' | 'taking' | 'closed' = 'idle';
   #again = false;
+  #looking = false;
+  #lastProject = '';
   #timer: NodeJS.Timeout | undefined;
   readonly #closing = new AbortController();
 
@@ -77,15 +79,25 @@ export class JobRunner {
    * their agents.
    */
   close(): void {
+    if (this.#state === 'closed') return;
     this.#become('closed');
     clearInterval(this.#timer);
     this.#closing.abort();
   }
 
+  /** Settles orphaned jobs, where that is possible. Done at the start and every few seconds without being called. */
+  async settleOrphans(): Promise<void> {
+    for (const delayMs of await this.options.orphans.look(() => [...this.#held.values()])) this.#wakeAfter(delayMs);
+  }
+
   #tick(): void {
     if (this.#state === 'closed') return;
     this.wake();
-    void this.options.orphans.look(() => [...this.#held.values()]).then((settled) => settled && this.wake());
+    if (this.#looking) return;
+    this.#looking = true;
+    void this.settleOrphans().then(() => {
+      this.#looking = false;
+    });
   }
 
   async #take(): Promise<void> {
@@ -95,7 +107,9 @@ export class JobRunner {
         this.#again = false;
         const room = this.options.concurrencyMax - this.#held.size;
         if (room <= 0) break;
-        for (const job of await this.options.progress.due([...this.#held.values()], room)) this.#hold(job);
+        const due = await this.options.progress.due([...this.#held.values()], room, this.#lastProject);
+        for (const job of due) this.#hold(job);
+        this.#lastProject = due.at(-1)?.projectId ?? this.#lastProject;
       }
     } catch (err) {
       // The next tick asks again.
@@ -153,8 +167,12 @@ export class JobRunner {
     if (settled.kind === 'defer') this.#deferrals.set(job.id, (this.#deferrals.get(job.id) ?? 0) + 1);
     else this.#deferrals.delete(job.id);
     if (settled.kind === 'retry' || settled.kind === 'defer') {
-      setTimeout(() => this.wake(), settled.delayMs + LATE_MS).unref();
+      this.#wakeAfter(settled.delayMs);
     }
+  }
+
+  #wakeAfter(delayMs: number): void {
+    setTimeout(() => this.wake(), delayMs + LATE_MS).unref();
   }
 
   /** Tries until the database takes it: this process alone knows how the attempt ended. */

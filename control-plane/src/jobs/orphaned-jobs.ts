@@ -16,10 +16,11 @@ export interface OrphanedJobsOptions {
   readonly progress: JobProgress;
   readonly settler: JobSettler;
   readonly agent: (nodeId: string) => ConnectedAgent | undefined;
+  /** Agents get this long after the start of this process to connect again, whatever budgets have passed by then. Default 20 s. */
+  readonly startGraceMs?: number;
   readonly log: Logger;
 }
 
-/** Agents get this long after the start of this process to connect again, whatever budgets have passed by then. */
 const START_GRACE_MS = 20_000;
 
 /**
@@ -34,15 +35,15 @@ const START_GRACE_MS = 20_000;
  */
 export class OrphanedJobs {
   readonly #startedAt = performance.now();
-  #looking = false;
 
   constructor(private readonly options: OrphanedJobsOptions) {}
 
-  /** Settles what can be settled now. `held` are the jobs that this process runs. True when something was. Never rejects. */
-  async look(held: () => readonly HeldJob[]): Promise<boolean> {
-    if (this.#looking) return false;
-    this.#looking = true;
-    let settled = false;
+  /**
+   * Settles what can be settled now. `held` are the jobs that this process runs. Returns after how many milliseconds
+   * each of those is due that are to run again. Never rejects; what goes wrong is found again by the next look.
+   */
+  async look(held: () => readonly HeldJob[]): Promise<readonly number[]> {
+    const delays: number[] = [];
     try {
       for (const job of await this.options.progress.orphans(held())) {
         // It was taken, or let go, since the question was asked.
@@ -53,16 +54,14 @@ export class OrphanedJobs {
           continue;
         }
         const { id, invocationId, retries, attempts, ageMs } = job;
-        await this.options.settler.settle(id, invocationId, { retries, attempts, ageMs, deferrals: 0 }, end);
-        settled = true;
+        const soFar = { retries, attempts, ageMs, deferrals: 0 };
+        const settled = await this.options.settler.settle(id, invocationId, soFar, end);
+        if (settled.kind === 'retry' || settled.kind === 'defer') delays.push(settled.delayMs);
       }
     } catch (err) {
-      // The next look finds the same jobs.
       this.options.log.warn({ reason: errorText(err) }, 'orphaned_jobs_not_settled');
-    } finally {
-      this.#looking = false;
     }
-    return settled;
+    return delays;
   }
 
   /** Undefined while it may be running. */
@@ -75,7 +74,8 @@ export class OrphanedJobs {
     }
     const agent = this.options.agent(job.nodeId);
     const agentAnew = agent !== undefined && agent.bootId !== job.bootId;
-    const overdue = job.overdue && performance.now() - this.#startedAt > START_GRACE_MS;
+    const graceMs = this.options.startGraceMs ?? START_GRACE_MS;
+    const overdue = job.overdue && performance.now() - this.#startedAt > graceMs;
     if (!agentAnew && !overdue) return undefined;
     const reason = agentAnew
       ? `The agent of ${job.nodeId} was started again while the job ran there.`
