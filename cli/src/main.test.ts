@@ -365,3 +365,150 @@ describe('lambda logs', () => {
     expect(received.slice(1).map(({ headers }) => headers['last-event-id'])).toEqual(['1', '2', '3']);
   });
 });
+
+describe('lambda jobs', () => {
+  const QUEUED = {
+    ...{ id: '019a3c52-8d0e-7c1b-b0f4-6a3a5a1e9c11', status: 'queued', outcome: null, runtime: 'nodejs', attempts: 0 },
+    ...{ reason: null, createdAt: '2026-01-02T03:04:05.000Z', startedAt: null, finishedAt: null },
+  };
+  const ENDED = {
+    ...{ ...QUEUED, status: 'succeeded', outcome: 'success', attempts: 1, startedAt: '2026-01-02T03:04:05.100Z' },
+    ...{ finishedAt: '2026-01-02T03:04:06.600Z', logs: [], error: null },
+  };
+  const LINE = { id: 1, executionId: 'e', at: '2026-01-02T03:04:06Z', stream: 'stdout', level: 'INFO', text: '' };
+  const CODE = 'return "\u2028" + args.n;\n';
+  /** A server whose job has ended when it is asked for the second time. */
+  const server =
+    (ended: object, result = '1'): Answer =>
+    ({ method, url }, response) => {
+      if (method === 'POST') json(response, 202, QUEUED);
+      else if (url.endsWith('/result')) response.end(result);
+      else json(response, 200, received.filter((request) => request.method === 'GET').length < 2 ? QUEUED : ended);
+    };
+
+  it('sends a file with its arguments as they are and prints the id', async () => {
+    answer = server(ENDED);
+    await writeFile(join(folder, 'job.js'), CODE);
+    const args = '{"n": 12345678901234567890}';
+    const flags = ['--timeout', '5s', '--memory', '128', '--retries', '2'];
+    const result = await lambda(['jobs', 'run', 'job.js', '--args', args, ...flags]);
+    expect(result).toEqual({ status: 0, stdout: `${QUEUED.id}\n`, stderr: '' });
+    expect(received[0]).toMatchObject({ method: 'POST', url: '/api/jobs' });
+    const body = received[0]?.body.toString() ?? '';
+    expect(body).toContain(args);
+    expect(JSON.parse(body)).toMatchObject({ code: CODE, timeoutMs: 5_000, memoryMb: 128, retries: 2 });
+    expect(JSON.parse(body)).not.toHaveProperty('runtime');
+  });
+
+  it("tells Python by the file's name, and takes code from standard input", async () => {
+    answer = server(ENDED);
+    await writeFile(join(folder, 'job.py'), 'result = args');
+    await lambda(['jobs', 'run', 'job.py']);
+    await lambda(['jobs', 'run', '-', '--runtime', 'python3.11'], { input: 'result = 1' });
+    const bodies = received.map(({ body }) => JSON.parse(body.toString()) as unknown);
+    expect(bodies).toEqual([
+      { code: 'result = args', runtime: 'python', args: {} },
+      { code: 'result = 1', runtime: 'python3.11', args: {} },
+    ]);
+  });
+
+  it('waits for the end, prints the result byte for byte, and log lines on standard error', async () => {
+    answer = server({ ...ENDED, logs: [{ ...LINE, text: 'working \u001b[31mhard' }] }, ' {"n":12345678901234567890} ');
+    await writeFile(join(folder, 'job.js'), CODE);
+    const result = await lambda(['jobs', 'run', 'job.js', '--wait']);
+    expect(result).toMatchObject({ status: 0, stdout: ' {"n":12345678901234567890} ' });
+    expect(result.stderr).toBe(`${QUEUED.id}\nworking hard\n`);
+    expect(received[1]?.url).toBe(`/api/jobs/${QUEUED.id}?waitMs=20000`);
+  });
+
+  it('goes on waiting while the server is away', async () => {
+    let asked = 0;
+    answer = (request, response) => {
+      asked += 1;
+      if (asked === 2) response.destroy();
+      else if (asked === 3) error(response, 503, 'unavailable', 'The database is away.');
+      else server(ENDED, '"done"')(request, response);
+    };
+    await writeFile(join(folder, 'job.js'), CODE);
+    const result = await lambda(['jobs', 'run', 'job.js', '--wait']);
+    expect(result).toMatchObject({ status: 0, stdout: '"done"' });
+    expect(result.stderr.match(/trying again/g)).toHaveLength(1);
+  });
+
+  const failed = (outcome: string, error: object | null = { errorType: 'TypeError', errorMessage: 'no\u001b[0m' }) => ({
+    ...{ ...ENDED, status: 'failed', outcome, error: error && { ...error, trace: ['TypeError: no', 'at job.js:1:7'] } },
+  });
+  it.each([
+    ['failed', failed('function_error'), 6, 'TypeError: no\n  at job.js:1:7\n'],
+    ['could not be started', failed('not_started'), 5, 'TypeError'],
+    ['may have run', failed('outcome_unknown'), 1, 'TypeError'],
+    ['timed out', { ...failed('timeout'), status: 'timed_out' }, 7, 'timed out'],
+    ['was cancelled', { ...failed('outcome_unknown', null), status: 'cancelled' }, 1, 'was cancelled'],
+  ])(
+    'a job that %s ends with its status, and prints nothing on standard output',
+    async (_what, ended, status, text) => {
+      answer = server(ended);
+      await writeFile(join(folder, 'job.js'), CODE);
+      const result = await lambda(['jobs', 'run', 'job.js', '--wait']);
+      expect(result).toMatchObject({ status, stdout: '' });
+      expect(result.stderr).toContain(text);
+      expect(result.stderr).not.toContain('\u001b');
+    },
+  );
+
+  it('a deadline ends the waiting and not the job', async () => {
+    answer = ({ method }, response) =>
+      json(response, 200, method === 'POST' ? QUEUED : { ...QUEUED, status: 'running' });
+    await writeFile(join(folder, 'job.js'), CODE);
+    const result = await lambda(['jobs', 'run', 'job.js', '--wait', '--deadline', '50ms']);
+    expect(result).toMatchObject({ status: 7, stdout: '' });
+    expect(result.stderr).toContain(`lambda jobs get ${QUEUED.id}`);
+    expect(received.every(({ url }) => !url.includes('cancel'))).toBe(true);
+  });
+
+  it.each([
+    [['nope.js'], ''],
+    [['-', '--args', '-'], ''],
+    [['-', '--args', '{'], ''],
+    [['-', '--args', '@nope.json'], ''],
+    [['-', '--retries', '6'], ''],
+    [['-'], 'x'.repeat(256 * 1024 + 1)],
+    [['-'], Buffer.from([0x22, 0xff])],
+  ])('jobs run %j is a mistake in the arguments, and asks no server', async (args, input) => {
+    expect((await lambda(['jobs', 'run', ...args], { input })).status).toBe(2);
+    expect(received).toEqual([]);
+  });
+
+  it('lists jobs as a table, as JSON and by id', async () => {
+    answer = (_request, response) => json(response, 200, { jobs: [ENDED, QUEUED], nextCursor: null });
+    const table = (await lambda(['jobs', 'ls', '--status', 'succeeded', '--limit', '2'])).stdout;
+    expect(received[0]?.url).toBe('/api/jobs?status=succeeded&limit=2');
+    expect(table).toMatch(/^ID +STATUS +RUNTIME +ATTEMPTS +DURATION +CREATED\n\S+ +succeeded +nodejs +1 +1\.5 s +2026/);
+    expect((await lambda(['jobs', 'ls', '-o', 'name'])).stdout).toBe(`${ENDED.id}\n${QUEUED.id}\n`);
+    expect(JSON.parse((await lambda(['jobs', 'ls', '-o', 'json'])).stdout)).toEqual([ENDED, QUEUED]);
+  });
+
+  it('shows a job, as JSON digit by digit', async () => {
+    const text = `${JSON.stringify({ ...ENDED, code: CODE }).slice(0, -1)},"result":{"n":12345678901234567890}}`;
+    answer = (_request, response) => void response.end(text);
+    expect((await lambda(['jobs', 'get', ENDED.id, '-o', 'json'])).stdout).toBe(`${text}\n`);
+    const { stdout } = await lambda(['jobs', 'get', ENDED.id]);
+    expect(stdout).toMatch(/^status +succeeded$/m);
+    expect(stdout).not.toContain('code');
+    answer = (_request, response) => error(response, 404, 'job_not_found', 'No such job.');
+    expect((await lambda(['jobs', 'get', ENDED.id])).status).toBe(3);
+  });
+
+  it('prints the lines of a job, and cancels jobs', async () => {
+    answer = (_request, response) => json(response, 200, { logs: [{ ...LINE, text: 'a\u001b[2Jb' }] });
+    expect((await lambda(['jobs', 'logs', ENDED.id])).stdout).toBe('ab\n');
+    answer = (_request, response) => json(response, 200, { ...ENDED, status: 'cancelled' });
+    const cancelled = await lambda(['jobs', 'cancel', 'a/b']);
+    expect(cancelled).toMatchObject({ status: 0, stdout: '', stderr: expect.stringContaining('is cancelled') });
+    expect(received.at(-1)).toMatchObject({ method: 'POST', url: '/api/jobs/a%2Fb/cancel' });
+    answer = (_request, response) => json(response, 202, { ...QUEUED, status: 'running' });
+    expect((await lambda(['jobs', 'cancel', 'x'])).stderr).toContain('told to stop');
+    answer = (_request, response) => error(response, 409, 'conflict', 'It has succeeded.');
+    expect((await lambda(['jobs', 'cancel', 'x'])).status).toBe(5);
+  });
+});

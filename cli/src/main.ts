@@ -64,6 +64,7 @@ function buildProgram(session: Session): Command {
     .exitOverride();
   addFunctionCommands(program, session);
   addExecutionCommands(program, session);
+  addJobCommands(program, session);
   addUp(program, session);
   return program;
 }
@@ -169,6 +170,61 @@ function addExecutionCommands(program: Command, session: Session): void {
     .action(async (id, _options, command: Command) => {
       const { executionLogs } = await import('./commands/executions.js');
       await executionLogs(session, id, command.optsWithGlobals());
+    });
+}
+
+function addJobCommands(program: Command, session: Session): void {
+  const jobs = program.command('jobs').description('code that runs once: run, ls, get, logs, cancel');
+  jobs
+    .command('run')
+    .description('run a file once in a sandbox of its own and print the job id')
+    .argument('<file>', 'JavaScript or Python source; - reads standard input')
+    .option('--args <json|@file|->', 'what the code finds as args')
+    .option('--runtime <runtime>', "nodejs, python, or an exact version (default: by the file's name)")
+    .option('--timeout <duration>', 'longest run, for example 30s or 500ms', budgetMs)
+    .option('--memory <megabytes>', 'memory limit', wholeNumber(64, 10_240))
+    .option('--retries <count>', 'how often it may run again after a failure', wholeNumber(0, 5))
+    .option('--wait', 'wait for the end and print the result; log lines go to standard error')
+    .option('--deadline <duration>', 'how long to wait', budgetMs)
+    .action(async (file, _options, command: Command) => {
+      const { runJob } = await import('./commands/run-job.js');
+      await runJob(session, file, command.optsWithGlobals());
+    });
+  jobs
+    .command('ls')
+    .alias('list')
+    .description('list jobs, newest first')
+    .option('--status <status>', 'with this status only, for example failed')
+    .option('--limit <count>', 'how many', wholeNumber(1, 1_000), 50)
+    .addOption(outputOption())
+    .action(async (_options, command: Command) => {
+      const { listJobs } = await import('./commands/jobs.js');
+      await listJobs(session, command.optsWithGlobals());
+    });
+  jobs
+    .command('get')
+    .description('show one job with its result and receipt')
+    .argument('<id>', "the job's id")
+    .addOption(outputOption())
+    .action(async (id, _options, command: Command) => {
+      const { getJob } = await import('./commands/jobs.js');
+      await getJob(session, id, command.optsWithGlobals());
+    });
+  jobs
+    .command('logs')
+    .description("print one job's log lines, of all its attempts")
+    .argument('<id>', "the job's id")
+    .action(async (id, _options, command: Command) => {
+      const { jobLogs } = await import('./commands/jobs.js');
+      await jobLogs(session, id, command.optsWithGlobals());
+    });
+  jobs
+    .command('cancel')
+    .description('cancel jobs that have not finished')
+    .argument('<id...>', 'ids of jobs')
+    .action(async (ids, _options, command: Command) => {
+      const { cancelJobs } = await import('./commands/jobs.js');
+      await cancelJobs(session, ids, command.optsWithGlobals());
     });
 }
 

@@ -197,6 +197,7 @@ export async function wireControlPlane(
       ...{ progress: jobProgress, settler: jobSettler, log },
       agent: (nodeId) => connectedAgent(registry.session(nodeId)),
     }),
+    logsStored: () => logWriter.caughtUp(),
     concurrencyMax: config.jobs.concurrencyMax,
   });
   jobRunner.start();

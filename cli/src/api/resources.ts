@@ -29,6 +29,18 @@ export interface ExecutionResource {
   readonly finishedAt: string | null;
 }
 
+export interface JobResource {
+  readonly id: string;
+  readonly status: string;
+  readonly outcome: string | null;
+  readonly runtime: string;
+  readonly attempts: number;
+  readonly reason: string | null;
+  readonly createdAt: string;
+  readonly startedAt: string | null;
+  readonly finishedAt: string | null;
+}
+
 type Shape = Readonly<Record<string, 'string' | 'number' | 'string or null'>>;
 
 function fits(value: unknown, shape: Shape): boolean {
@@ -63,6 +75,20 @@ export function isExecution(value: unknown): value is ExecutionResource {
     functionName: 'string',
     outcome: 'string or null',
     startedAt: 'string',
+    finishedAt: 'string or null',
+  });
+}
+
+export function isJob(value: unknown): value is JobResource {
+  return fits(value, {
+    id: 'string',
+    status: 'string',
+    outcome: 'string or null',
+    runtime: 'string',
+    attempts: 'number',
+    reason: 'string or null',
+    createdAt: 'string',
+    startedAt: 'string or null',
     finishedAt: 'string or null',
   });
 }

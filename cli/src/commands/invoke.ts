@@ -1,10 +1,7 @@
-import { readFile } from 'node:fs/promises';
 import type { IncomingHttpHeaders } from 'node:http';
-import { resolve } from 'node:path';
-import { PAYLOAD_BYTES_MAX } from '@lambda-fleet/common/limits';
 import { ApiError, segment } from '../api/client.js';
-import { usageError } from '../cli-error.js';
 import type { ServerFlags } from '../find-server.js';
+import { readJsonArgument } from '../read-json-argument.js';
 import type { Session } from '../session.js';
 import { bytesText, printable } from '../terminal-text.js';
 
@@ -20,7 +17,8 @@ const DEADLINE_MS = 960_000;
 /** Runs a function and writes the value that it returned, byte for byte. */
 export async function invoke(session: Session, name: string, options: InvokeOptions): Promise<void> {
   const { output } = session;
-  const body = await readEvent(session, options.data);
+  // Without `--data` what is piped in is not read.
+  const body = await readJsonArgument(session, options.data ?? '{}', 'event', '--data');
   const client = session.connect(options);
   const response = await client.raw({
     method: 'POST',
@@ -52,50 +50,6 @@ function noteFunctionError(session: Session, error: ApiError): void {
     // Node's traces begin with the error itself, which is already there.
     if (!text.startsWith(`${errorType}:`)) session.output.note(`  ${text.trim()}`);
   }
-}
-
-/** `-` and `@file` and the event itself; without `--data` what is piped in is not read, and the event is `{}`. */
-async function readEvent(session: Session, data: string | undefined): Promise<Uint8Array> {
-  const event = await readData(session, data ?? '{}');
-  if (event.byteLength > PAYLOAD_BYTES_MAX) {
-    throw usageError(
-      `The event has ${event.byteLength} bytes; at most ${PAYLOAD_BYTES_MAX} (${bytesText(PAYLOAD_BYTES_MAX)}) are allowed.`,
-    );
-  }
-  if (event.byteLength > 0) {
-    try {
-      JSON.parse(event.toString());
-    } catch (err) {
-      const reason = err instanceof Error ? err.message : String(err);
-      throw usageError(
-        `The event is not JSON: ${printable(reason)}.`,
-        `For example: --data '{"name":"World"}', --data @event.json, or --data - to read standard input.`,
-      );
-    }
-  }
-  return event;
-}
-
-async function readData(session: Session, data: string): Promise<Buffer> {
-  if (data === '-') return await readStandardInput();
-  if (!data.startsWith('@')) return Buffer.from(data);
-  try {
-    return await readFile(resolve(session.cwd, data.slice(1)));
-  } catch (err) {
-    throw usageError(`The event file ${data.slice(1)} cannot be read (${(err as NodeJS.ErrnoException).code}).`);
-  }
-}
-
-async function readStandardInput(): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of process.stdin as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    chunks.push(chunk);
-    // One chunk too many is enough for the size check to say no.
-    if (bytes > PAYLOAD_BYTES_MAX) break;
-  }
-  return Buffer.concat(chunks);
 }
 
 /** `success warm total 2.1 ms (run 1.3) node-1 0192…`: the receipt's headers on one line. */

@@ -77,6 +77,22 @@ describe('BatchCommitter', () => {
     expect(committed).toEqual([[4, 5], [3], [50], [1]]);
   });
 
+  it('says when what was pushed before is written or refused, whatever comes after', async () => {
+    const { writer, committed, refused } = committer((entries) => {
+      if (entries.includes(2)) throw sqlError('22P05');
+    }, 2);
+    await writer.caughtUp();
+    for (const n of [1, 2, 3]) writer.push(n);
+    const caughtUp = writer.caughtUp().then(() => ({ committed: committed.flat(), refused: [...refused] }));
+    for (let n = 4; n < 50; n += 1) writer.push(n);
+    const then = await caughtUp;
+    expect(then.committed.slice(0, 2)).toEqual([1, 3]);
+    expect(then.committed.length).toBeLessThan(10);
+    expect(then.refused).toEqual([2]);
+    await writer.close();
+    await writer.caughtUp();
+  });
+
   it('bounds a batch', async () => {
     const { writer, committed } = committer(() => {}, 2);
     for (const n of [1, 2, 3, 4, 5]) writer.push(n);

@@ -36,6 +36,10 @@ export interface BatchCommitterOptions<E> {
 export class BatchCommitter<E> {
   #queue: E[] = [];
   #running: Promise<void> | undefined;
+  #pushed = 0;
+  #settled = 0;
+  /** Who waits until so many entries are settled, in rising order. */
+  readonly #waiting: { readonly count: number; readonly wake: () => void }[] = [];
   #closing = false;
   readonly #backoff = new Backoff({ firstMs: 100, capMs: 2_000 });
 
@@ -43,7 +47,14 @@ export class BatchCommitter<E> {
 
   push(entry: E): void {
     this.#queue.push(entry);
+    this.#pushed += 1;
     this.#running ??= this.#run();
+  }
+
+  /** Resolves when everything that has been pushed until now is committed or refused. */
+  caughtUp(): Promise<void> {
+    if (this.#settled === this.#pushed) return Promise.resolve();
+    return new Promise((wake) => this.#waiting.push({ count: this.#pushed, wake }));
   }
 
   /** Writes what is queued without lingering. Gives up at the first failure, so that a stop is not held up by a database that is away. */
@@ -85,6 +96,7 @@ export class BatchCommitter<E> {
         await this.options.commit(batch);
         this.#backoff.reset();
         this.options.onCommitted(batch);
+        this.#settle(batch.length);
         return true;
       } catch (err) {
         if (isRefusal(err)) return this.#writeHalves(batch, err);
@@ -95,10 +107,16 @@ export class BatchCommitter<E> {
     }
   }
 
+  #settle(count: number): void {
+    this.#settled += count;
+    while ((this.#waiting[0]?.count ?? Number.POSITIVE_INFINITY) <= this.#settled) this.#waiting.shift()?.wake();
+  }
+
   async #writeHalves(batch: readonly E[], err: unknown): Promise<boolean> {
     const [only] = batch;
     if (only !== undefined && batch.length === 1) {
       this.options.onRefused(only, err);
+      this.#settle(1);
       return true;
     }
     const middle = batch.length >> 1;

@@ -106,6 +106,7 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
   const waiters = new JobWaiters();
   const settler = new JobSettler({ progress, waiters, onFinished: metrics.observeJob, log });
   const runner = new JobRunner({
+    logsStored: () => Promise.resolve(),
     ...{ progress, settler, artifacts, invoke, forgetVersions, log, concurrencyMax: 4 },
     orphans: new OrphanedJobs({ progress, settler, agent: () => undefined, log }),
   });

@@ -67,6 +67,7 @@ describe('the runner of jobs', () => {
     });
     const artifacts = new PostgresArtifactStore(database);
     const runner = new JobRunner({
+      logsStored: () => Promise.resolve(),
       ...{ progress, settler, orphans, artifacts, invoke, forgetVersions: () => undefined, concurrencyMax, log },
     });
     const table = new JobTable(database, { queuedMax: 1_000, argsBytesMax: 1e9 });

@@ -14,6 +14,8 @@ export interface JobRunnerOptions extends JobAttemptOptions {
   readonly progress: JobProgress;
   readonly settler: JobSettler;
   readonly orphans: OrphanedJobs;
+  /** Resolves when the log lines that have come until now are stored. */
+  readonly logsStored: () => Promise<void>;
   /** Jobs that are in progress or look for a node, at once. Each holds its arguments. */
   readonly concurrencyMax: number;
   readonly log: Logger;
@@ -28,6 +30,9 @@ const TICK_MS = 5_000;
 
 /** Added to a job's delay: it counts on the database's clock. */
 const LATE_MS = 20;
+
+/** A job's end is not held up for longer by a backlog of log lines. */
+const LOGS_WAIT_MS = 1_000;
 
 /** After a fault a job is let go this much later, so that it is not taken again at once. */
 const FAULT_PAUSE_MS = 1_000;
@@ -163,6 +168,8 @@ export class JobRunner {
       },
     );
     if (this.#state === 'closed' && !end.over) return;
+    // Whoever sees that the job has finished finds its lines, which came before the result.
+    if (begun) await Promise.race([this.options.logsStored(), this.#pause(LOGS_WAIT_MS)]);
     const settled = await this.#settle(job, invocationId, begun, end);
     if (settled.kind === 'defer') this.#deferrals.set(job.id, (this.#deferrals.get(job.id) ?? 0) + 1);
     else this.#deferrals.delete(job.id);

@@ -92,6 +92,11 @@ export class LogWriter {
     this.#committer.push({ source, sequence: batch.sequence, lines, bytes });
   }
 
+  /** Resolves when every line that has come until now is stored. */
+  caughtUp(): Promise<void> {
+    return this.#committer.caughtUp();
+  }
+
   close(): Promise<void> {
     return this.#committer.close();
   }
