@@ -7,7 +7,7 @@ import type { ResolvedVersion } from '../functions/resolved-version.js';
 import type { RunnableJob } from './job-progress.js';
 
 /** What executions and metrics call every job's function. */
-export const JOB_FUNCTION_NAME = 'job';
+const JOB_FUNCTION_NAME = 'job';
 
 /** Name space of the ids below. Arbitrary, and never to change: executions and log lines hold these ids. */
 const FUNCTION_IDS = 'b6c1d3f0-5d8b-4f57-9a59-0b4f6f2b7a31';
@@ -16,7 +16,7 @@ const FUNCTION_IDS = 'b6c1d3f0-5d8b-4f57-9a59-0b4f6f2b7a31';
  * The id of the function that jobs of a project belong to, without there being one. Jobs that ask different things of
  * a node have different ones: they wait in lanes by it, and a job that fits nowhere must only hold up its like.
  */
-export function jobFunctionId(projectId: string, { runtime, memoryMb }: Demand): string {
+function jobFunctionId(projectId: string, { runtime, memoryMb }: Demand): string {
   return uuidv5(`${projectId}/${runtime}/${memoryMb}`, FUNCTION_IDS);
 }
 
