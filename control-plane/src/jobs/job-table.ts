@@ -99,7 +99,7 @@ export class JobTable {
               status = case status when 'queued' then 'cancelled' else status end,
               finished_at = case status when 'queued' then now() end,
               args = case when status = 'queued' and args_bytes > ${ARGS_KEPT_BYTES_MAX} then null else args end,
-              reason = null
+              error = case status when 'queued' then null else error end, reason = null
             where project_id = ${projectId} and id = ${id} and status in ('queued', 'running')
             returning ${columns(sql)}`,
         )
