@@ -230,7 +230,7 @@ export async function wireControlPlane(
       }),
       ...logRoutes({ functions, logs, feed, stopping: stopping.signal }),
       ...executionRoutes({ executions, logs }),
-      ...jobRoutes({ jobs, executions, logs, budget, stopping: stopping.signal }),
+      ...jobRoutes({ jobs, executions, logs, budget }),
     ],
   });
   const server = new HttpServer(
@@ -249,6 +249,7 @@ export async function wireControlPlane(
   // Closed first: what is in progress still needs everything below it.
   lifecycle.onClose('http server', () => {
     stopping.abort();
+    jobWaiters.close();
     return server.close(HTTP_GRACE_MS);
   });
   log.info({ http: httpPort, grpc: fleetServer.port }, 'control_plane_started');

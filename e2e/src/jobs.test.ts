@@ -274,10 +274,9 @@ describe.each(['docker', 'process'] as const)('jobs on the %s driver after kill 
     for (const id of slow) {
       expect(await finished(system, id)).toMatchObject({ status: 'succeeded', result: 6_000, attempts: 1 });
     }
-    const { executions } = (await system.api('GET', '/api/executions?trigger=job&limit=100')).json<{
-      executions: unknown[];
-    }>();
-    expect(executions).toHaveLength(16);
+    const executions = async () =>
+      (await system.api('GET', '/api/executions?trigger=job&limit=100')).json<{ executions: unknown[] }>().executions;
+    await expect.poll(async () => (await executions()).length).toBe(16);
   });
 
   it('of the control plane and the agent: what ran is outcome_unknown, or runs again where it may', async () => {

@@ -18,8 +18,6 @@ export interface JobRoutesOptions {
   readonly executions: ExecutionTable;
   readonly logs: LogTable;
   readonly budget: BodyBudget;
-  /** Ends all waiting when the server stops. */
-  readonly stopping: AbortSignal;
 }
 
 const WAIT_MS_MAX = 30_000;
@@ -40,11 +38,9 @@ const waiting = z.object({
     .default(0),
 });
 
-export function jobRoutes({ jobs, executions, logs, budget, stopping }: JobRoutesOptions): readonly ApiRoute[] {
-  const find = (c: ApiContext, projectId: string, waitMs = 0): Promise<JobDetail> => {
-    const signal = waitMs === 0 ? stopping : AbortSignal.any([stopping, clientGone(c)]);
-    return jobs.get(projectId, param(c, 'id'), waitMs, signal);
-  };
+export function jobRoutes({ jobs, executions, logs, budget }: JobRoutesOptions): readonly ApiRoute[] {
+  const find = (c: ApiContext, projectId: string, waitMs = 0): Promise<JobDetail> =>
+    jobs.get(projectId, param(c, 'id'), waitMs, clientGone(c));
   const linesOf = async (projectId: string, executionId: string): Promise<readonly LogLine[]> =>
     (await logs.ofExecution(projectId, executionId)).map(logLineOf);
 

@@ -19,7 +19,7 @@ describe('route policies', () => {
     ...functionRoutes({ functions: unused, deployer: unused, testRuns: unused, budget: unused, functionUrl: unused }),
     ...logRoutes({ functions: unused, logs: unused, feed: unused, stopping: unused }),
     ...executionRoutes({ executions: unused, logs: unused }),
-    ...jobRoutes({ jobs: unused, executions: unused, logs: unused, budget: unused, stopping: unused }),
+    ...jobRoutes({ jobs: unused, executions: unused, logs: unused, budget: unused }),
   ];
   const keys = { verify: () => undefined } as unknown as ApiKeys;
   const api = createApi({ routes, keys, log: pino({ level: 'silent' }), observeHttp: () => undefined });

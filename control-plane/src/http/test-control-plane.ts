@@ -135,7 +135,7 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
       }),
       ...logRoutes({ functions, logs, feed, stopping: stopping.signal }),
       ...executionRoutes({ executions, logs }),
-      ...jobRoutes({ jobs, executions, logs, budget, stopping: stopping.signal }),
+      ...jobRoutes({ jobs, executions, logs, budget }),
     ],
   });
   const server = new HttpServer(
@@ -160,6 +160,7 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
     },
     async close() {
       stopping.abort();
+      waiters.close();
       await server.close(1_000);
       runner.close();
       await listener.close();

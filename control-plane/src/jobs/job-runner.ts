@@ -1,5 +1,7 @@
+import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Backoff } from '@lambda-fleet/common/backoff';
+import { withDeadline } from '@lambda-fleet/common/deadline';
 import { errorText, FleetError } from '@lambda-fleet/common/errors';
 import type { Logger } from '@lambda-fleet/common/logger';
 import { v7 as uuidv7 } from 'uuid';
@@ -57,7 +59,10 @@ export class JobRunner {
   #timer: NodeJS.Timeout | undefined;
   readonly #closing = new AbortController();
 
-  constructor(private readonly options: JobRunnerOptions) {}
+  constructor(private readonly options: JobRunnerOptions) {
+    // Each held job may be pausing.
+    setMaxListeners(options.concurrencyMax, this.#closing.signal);
+  }
 
   start(): void {
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
@@ -169,7 +174,7 @@ export class JobRunner {
     );
     if (this.#state === 'closed' && !end.over) return;
     // Whoever sees that the job has finished finds its lines, which came before the result.
-    if (begun) await Promise.race([this.options.logsStored(), this.#pause(LOGS_WAIT_MS)]);
+    if (begun) await withDeadline('storing log lines', LOGS_WAIT_MS, this.options.logsStored()).catch(() => undefined);
     const settled = await this.#settle(job, invocationId, begun, end);
     if (settled.kind === 'defer') this.#deferrals.set(job.id, (this.#deferrals.get(job.id) ?? 0) + 1);
     else this.#deferrals.delete(job.id);

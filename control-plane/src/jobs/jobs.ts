@@ -32,15 +32,15 @@ export class Jobs {
   }
 
   /**
-   * The job as it is once it has finished, or after `waitMs` or an abort.
+   * The job as it is once it has finished, or after `waitMs` or when `gone` aborts.
    *
    * @throws FleetError `job_not_found`
    */
-  async get(projectId: string, id: string, waitMs: number, signal: AbortSignal): Promise<JobDetail> {
+  async get(projectId: string, id: string, waitMs: number, gone: AbortSignal): Promise<JobDetail> {
     const { table, waiters } = this.options;
     if (waitMs === 0) return await table.get(projectId, id);
     // Before the look: a job that finishes in between is not missed.
-    const { until, end } = waiters.wait(id, waitMs, signal);
+    const { until, end } = waiters.wait(id, waitMs, gone);
     try {
       const now = await table.get(projectId, id);
       if (now.finishedAt !== null) return now;
