@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -127,9 +127,20 @@ describe('lambda up', () => {
     expect((await fleet.function('greet', '/?name=World')).status).toBe(200);
   });
 
-  it('runs several agents', async () => {
+  it('runs several agents, each with metrics of its own', async () => {
     const fleet = await start({ driver: 'process', nodes: 2 });
     const { nodes } = (await fleet.api('GET', '/api/nodes')).json<{ nodes: { id: string; connected: boolean }[] }>();
     expect(nodes.filter((node) => node.connected).map((node) => node.id)).toEqual(['node-1', 'node-2']);
+    const ports = await Promise.all(
+      ['node-1', 'node-2'].map(async (node) => {
+        const log = await readFile(join(fleet.dataDir, 'logs', `${node}.log`), 'utf8');
+        return /"port":(\d+),"msg":"metrics_served"/.exec(log)?.[1];
+      }),
+    );
+    expect(new Set(ports).size).toBe(2);
+    for (const port of ports) {
+      const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+      expect(text).toContain('lambda_leaked_sandboxes 0');
+    }
   });
 });

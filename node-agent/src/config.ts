@@ -31,6 +31,8 @@ const schema = z.object({
   LAMBDA_BLANKS: z.coerce.number().int().min(0).max(1_000).default(DEFAULT_BLANKS),
   /** `key=value`, comma separated. */
   LAMBDA_LABELS: z.string().default(''),
+  /** Where `/metrics` is served, on 127.0.0.1; 0 serves none. */
+  LAMBDA_METRICS_PORT: z.coerce.number().int().min(0).max(65_535).default(0),
   LAMBDA_LOG_LEVEL: z.enum(LOG_LEVELS).default('info'),
   DOCKER_HOST: z.string().optional(),
   XDG_RUNTIME_DIR: z.string().optional(),
@@ -46,6 +48,8 @@ export interface AgentConfig {
   readonly slots: number;
   readonly blanks: number;
   readonly labels: Readonly<Record<string, string>>;
+  /** 0 serves no metrics. */
+  readonly metricsPort: number;
   readonly logLevel: string;
   readonly dockerHost: string | undefined;
   readonly runtimeDir: string | undefined;
@@ -64,6 +68,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): AgentConfig {
     slots: value.LAMBDA_SLOTS,
     blanks: value.LAMBDA_BLANKS,
     labels: parseLabels(value.LAMBDA_LABELS),
+    metricsPort: value.LAMBDA_METRICS_PORT,
     logLevel: value.LAMBDA_LOG_LEVEL,
     dockerHost: value.DOCKER_HOST,
     runtimeDir: value.XDG_RUNTIME_DIR,

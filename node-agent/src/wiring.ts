@@ -6,10 +6,11 @@ import type { Lifecycle } from '@lambda-fleet/common/lifecycle';
 import type { Logger } from '@lambda-fleet/common/logger';
 import { runtimeEntry } from '@lambda-fleet/runtime-node';
 import type { AgentConfig } from './config.js';
-import { openHost } from './host/open-host.js';
+import { type Host, openHost } from './host/open-host.js';
 import type { FetchArtifact } from './invocations/invocation.js';
 import { fetchArtifactOver } from './link/fetch-artifact.js';
 import { Link } from './link/link.js';
+import type { AgentMetrics } from './metrics/agent-metrics.js';
 
 const AGENT_VERSION = '0.1.0';
 const PROTOCOL = 1;
@@ -50,6 +51,7 @@ export async function wireAgent(
     log,
   });
   const { runner } = host;
+  const metrics = config.metricsPort === 0 ? undefined : await serveMetrics(host, config.metricsPort, log, lifecycle);
   const { ca, cert, key } = config.tls;
   const link = new Link({
     address: config.controlPlane,
@@ -73,6 +75,7 @@ export async function wireAgent(
     },
     runner,
     onWelcomed,
+    ...(metrics === undefined ? {} : { onEnded: metrics.observeEnd }),
     log,
   });
   fetchArtifact = fetchArtifactOver(link);
@@ -86,6 +89,24 @@ export async function wireAgent(
     'agent_started',
   );
   link.start();
+}
+
+async function serveMetrics(host: Host, port: number, log: Logger, lifecycle: Lifecycle): Promise<AgentMetrics> {
+  // Imported here because most agents serve none.
+  const [{ AgentMetrics }, { MetricsServer }] = await Promise.all([
+    import('./metrics/agent-metrics.js'),
+    import('./metrics/metrics-server.js'),
+  ]);
+  const metrics = new AgentMetrics(() => host.figures());
+  try {
+    const server = await MetricsServer.listen(metrics.registry, port);
+    lifecycle.onClose('metrics', () => server.close());
+    log.info({ port }, 'metrics_served');
+  } catch (err) {
+    // A node is worth more than its figures.
+    log.error({ err, port }, 'metrics_not_served');
+  }
+  return metrics;
 }
 
 /** A node is who its certificate says it is. */

@@ -6,6 +6,7 @@ import type { FleetScripts, UpOptions } from './fleet-options.js';
 import { LogFile } from './log-file.js';
 import { nodeProgram } from './node-child.js';
 import { Pki, type TlsFiles } from './pki.js';
+import { freePort, takenPorts } from './ports.js';
 import type { ChildProgram } from './supervised-child.js';
 
 /** Makes the programs of a fleet's processes: what each is told, and where it writes. */
@@ -59,6 +60,7 @@ export class Fleet {
             LAMBDA_DRIVER: driver,
             LAMBDA_MEMORY_MB: String(memoryMb),
             LAMBDA_SLOTS: String(slots),
+            LAMBDA_METRICS_PORT: String(await metricsPort(this.options.grpcPort + number)),
             LAMBDA_LOG_LEVEL: this.config.logLevel,
           },
         }),
@@ -77,6 +79,13 @@ export class Fleet {
   closeLogs(): void {
     for (const log of this.#logs) log.close();
   }
+}
+
+/** The wanted port, or a free one when somebody has it. */
+async function metricsPort(wanted: number): Promise<number> {
+  const need = { port: wanted, host: '127.0.0.1', flag: '' };
+  const isFree = wanted <= 65_535 && (await takenPorts([need], 0)).length === 0;
+  return isFree ? wanted : await freePort(need.host);
 }
 
 function tlsVariables({ ca, cert, key }: TlsFiles): Record<string, string> {

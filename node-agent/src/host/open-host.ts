@@ -11,6 +11,7 @@ import type { SandboxDriver } from '../drivers/sandbox-driver.js';
 import type { FetchArtifact } from '../invocations/invocation.js';
 import { InvocationRunner } from '../invocations/invocation-runner.js';
 import type { HostOffer } from '../invocations/shape-of.js';
+import type { AgentFigures } from '../metrics/agent-metrics.js';
 import { LeakWatch } from '../sandboxes/leak-watch.js';
 import { SandboxPlaces } from '../sandboxes/sandbox-directories.js';
 import { SandboxPool } from '../sandboxes/sandbox-pool.js';
@@ -67,6 +68,8 @@ export interface Host {
   readonly driver: SandboxDriver;
   /** What to offer in Hello. */
   readonly runtimes: readonly RuntimeOffer[];
+  /** For metrics. */
+  figures(): AgentFigures;
   /** Called when the driver's isolation or networks have become fewer. */
   onLessOffered(listener: () => void): void;
   /** Ends what runs, stops all sandboxes and removes the sockets' folder; about 9 s at most. Never rejects. */
@@ -155,7 +158,14 @@ export async function openHost(options: HostOptions): Promise<Host> {
     await rmdir(socketRoot).catch((err: unknown) => log.warn({ err, socketRoot }, 'socket_root_not_removed'));
   };
   void tried?.tryAll();
-  return { runner, driver, runtimes, onLessOffered: (listener) => tried?.onLessOffered(listener), close };
+  return {
+    runner,
+    driver,
+    runtimes,
+    figures: () => ({ pool: pool.figures(), artifactCacheBytes: artifacts.bytes }),
+    onLessOffered: (listener) => tried?.onLessOffered(listener),
+    close,
+  };
 }
 
 function openDriver(options: HostOptions, owner: string, workDir: string): Promise<SandboxDriver> {

@@ -41,6 +41,8 @@ export interface LinkOptions {
   readonly runner: LinkRunner;
   /** Called at every Welcome. */
   readonly onWelcomed: () => void;
+  /** Told every end of an invocation, once. */
+  readonly onEnded?: (end: ResponseEnd) => void;
   readonly log: Logger;
 }
 
@@ -124,6 +126,7 @@ export class Link implements InvocationSink {
   }
 
   ended(end: ResponseEnd): void {
+    this.options.onEnded?.(end);
     // The lines first: whoever has the answer finds them.
     this.#logs.flush();
     const streamed = end.body.length > INLINE_BODY_BYTES_MAX;

@@ -7,6 +7,7 @@ import type { Amount } from './budget.js';
 import { IdleFreezer } from './idle-freezer.js';
 import { IdleSandboxes } from './idle-sandboxes.js';
 import { MemoryPressure } from './memory-pressure.js';
+import { countSandboxes, type PoolFigures } from './pool-figures.js';
 import { Sandbox } from './sandbox.js';
 import { amountOf, SandboxAccounts } from './sandbox-accounts.js';
 import type { SandboxPlaces } from './sandbox-directories.js';
@@ -192,6 +193,17 @@ export class SandboxPool {
         count,
       })),
       sandboxesLeaked: quarantined + this.strangers,
+    };
+  }
+
+  figures(): PoolFigures {
+    const { total, free } = this.#accounts;
+    const counted = countSandboxes(this.#all);
+    return {
+      ...counted,
+      memoryPromisedBytes: total.memoryBytes - free.memoryBytes,
+      memoryTotalBytes: total.memoryBytes,
+      leaked: (counted.states.get('quarantined') ?? 0) + this.strangers,
     };
   }
 
