@@ -66,6 +66,7 @@ function buildProgram(session: Session): Command {
   addExecutionCommands(program, session);
   addJobCommands(program, session);
   addUp(program, session);
+  addAgentCommands(program, session);
   return program;
 }
 
@@ -244,5 +245,19 @@ function addUp(program: Command, session: Session): void {
     .action(async (_options, command: Command) => {
       const { up } = await import('./commands/up.js');
       process.exitCode = await up(session, command.opts());
+    });
+}
+
+function addAgentCommands(program: Command, session: Session): void {
+  program
+    .command('agent')
+    .description('this machine as a node: doctor')
+    .command('doctor')
+    .description('check what an agent needs of this machine, and start a sandbox of each kind')
+    .option('--data-dir <folder>', "the agent's directory (LAMBDA_DATA_DIR, else .lambda)")
+    .addOption(new Option('-o, --output <format>', 'how to print').choices(['table', 'json']).default('table'))
+    .action(async (_options, command: Command) => {
+      const { doctor } = await import('./commands/agent/doctor.js');
+      process.exitCode = await doctor(session, command.opts());
     });
 }

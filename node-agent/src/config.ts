@@ -75,6 +75,31 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): AgentConfig {
   });
 }
 
+const doctorSchema = z.object({
+  LAMBDA_DATA_DIR: z.string().min(1).default('.lambda'),
+  LAMBDA_CHANNEL_TRANSPORT: z.enum(CHANNEL_TRANSPORTS).default('auto'),
+  DOCKER_HOST: z.string().optional(),
+  XDG_RUNTIME_DIR: z.string().optional(),
+});
+
+/** What the doctor is told: the part of an agent's environment that concerns the machine. */
+export interface DoctorConfig {
+  readonly dataDir: string;
+  readonly channelTransport: ChannelTransport;
+  readonly dockerHost: string | undefined;
+  readonly runtimeDir: string | undefined;
+}
+
+export function readDoctorConfig(env: NodeJS.ProcessEnv = process.env): DoctorConfig {
+  const value = parseEnvironment('doctor', doctorSchema, env);
+  return {
+    dataDir: resolve(value.LAMBDA_DATA_DIR),
+    channelTransport: value.LAMBDA_CHANNEL_TRANSPORT,
+    dockerHost: value.DOCKER_HOST,
+    runtimeDir: value.XDG_RUNTIME_DIR,
+  };
+}
+
 function parseLabels(text: string): Record<string, string> {
   const labels: Record<string, string> = {};
   for (const pair of text.split(',').filter((part) => part !== '')) {

@@ -11,6 +11,7 @@ const START_DEADLINE_MS = 30_000;
 const REMOVE_DEADLINE_MS = 20_000;
 
 export interface EngineDescription {
+  readonly version: string;
   /** Of the machine that containers run on, such as `Debian GNU/Linux 12 (bookworm)` or `Docker Desktop`. */
   readonly operatingSystem: string;
   readonly memoryBytes: number;
@@ -18,6 +19,9 @@ export interface EngineDescription {
   readonly runtimes: ReadonlyMap<string, EngineRuntime>;
   /** What it can limit of a container. */
   readonly limits: { readonly memory: boolean; readonly cpu: boolean; readonly pids: boolean };
+  /** Without it, memory and swap together have no limit. */
+  readonly limitsSwap: boolean;
+  readonly cgroups: { readonly driver: string; readonly version: string };
 }
 
 export interface EngineRuntime {
@@ -49,10 +53,13 @@ export class EngineClient {
   async describe(): Promise<EngineDescription> {
     const info = await bounded('asking the engine', LOOK_DEADLINE_MS, () => this.docker.info());
     return {
+      version: String(info.ServerVersion),
       operatingSystem: String(info.OperatingSystem),
       memoryBytes: Number(info.MemTotal),
       runtimes: runtimesOf(info.Runtimes),
       limits: { memory: info.MemoryLimit === true, cpu: info.CpuCfsQuota === true, pids: info.PidsLimit === true },
+      limitsSwap: info.SwapLimit === true,
+      cgroups: { driver: String(info.CgroupDriver), version: String(info.CgroupVersion ?? '1') },
     };
   }
 

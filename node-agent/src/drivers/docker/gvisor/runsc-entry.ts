@@ -84,7 +84,7 @@ export async function inspectRunsc(
 }
 
 /** Asks the program for its release, such as `release-20240212.0`; rejects when it cannot be run. */
-async function runscVersion(path: string): Promise<string> {
+export async function runscVersion(path: string): Promise<string> {
   const { stdout } = await promisify(execFile)(path, ['--version'], { timeout: VERSION_DEADLINE_MS });
   return /^runsc version (\S+)/m.exec(stdout)?.[1] ?? 'unknown';
 }
