@@ -1,6 +1,6 @@
 /**
- * `npm run build`: compiles every workspace and bundles the Node runtime. What is fresh is left alone: with nothing
- * changed it takes a fraction of a second.
+ * `npm run build`: compiles every workspace, bundles the Node runtime and compiles the static init. What is fresh is left
+ * alone: with nothing changed it takes a fraction of a second.
  */
 import { readdirSync, realpathSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -18,6 +18,11 @@ export async function build() {
     what: 'the compiler',
   });
   if (!compiled.ok) throw new Error(`The build failed (${compiled.ended}).\n${compiled.output.trimEnd()}`);
+
+  // Where it cannot be compiled, the images compile it in a container, and the process driver goes without.
+  const { buildInit } = await import('../runtimes/provided/build.mjs');
+  const impossible = buildInit();
+  if (impossible !== undefined) process.stderr.write(`The static init was not compiled: ${impossible}.\n`);
 
   const runtime = join(root, 'runtimes/node');
   // Loading the bundler takes longer than this look.
