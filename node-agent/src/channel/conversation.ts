@@ -282,7 +282,7 @@ export class Conversation implements RuntimeConversation {
 
   #receiveHello(frame: Frame): void {
     if (this.#state !== 'greeting') throw new ProtocolViolation('HELLO came twice');
-    const hello = readHello(parseMeta(frame.meta));
+    const hello = readHello(parseMeta(frame.meta), ['nodejs', 'python']);
     const claimed = Buffer.from(hello.nonce);
     if (claimed.length !== this.#nonce.length || !timingSafeEqual(claimed, this.#nonce)) {
       throw new ProtocolViolation('HELLO has the wrong nonce');

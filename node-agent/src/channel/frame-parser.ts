@@ -17,8 +17,11 @@ export class FrameParser {
   #rest: Buffer | undefined;
   #restBytes = 0;
 
-  /** `onFrame` may stop the parsing of the chunk by returning false. */
-  constructor(private readonly onFrame: (frame: Frame) => boolean) {}
+  /** `onFrame` may stop the parsing of the chunk by returning false. `lengthMax` is what a frame's length may say. */
+  constructor(
+    private readonly onFrame: (frame: Frame) => boolean,
+    private readonly lengthMax = LENGTH_MAX,
+  ) {}
 
   /** Throws {@link ProtocolViolation}; the parser is useless afterwards. */
   push(chunk: Buffer): void {
@@ -33,7 +36,7 @@ export class FrameParser {
         continue;
       }
       if (this.#headBytes === 0 && chunk.length - at >= HEAD_BYTES) {
-        const restBytes = checkHead(chunk, at);
+        const restBytes = this.#checkHead(chunk, at);
         if (chunk.length - at - HEAD_BYTES >= restBytes) {
           if (!this.#emit(chunk, at, chunk, at + HEAD_BYTES)) return;
           at += HEAD_BYTES + restBytes;
@@ -44,9 +47,9 @@ export class FrameParser {
       this.#headBytes += copied;
       at += copied;
       // A bad length is refused as soon as it is known, without waiting for a type that may never come.
-      if (this.#headBytes >= LENGTH_BYTES) checkLength(this.#head, 0);
+      if (this.#headBytes >= LENGTH_BYTES) this.#checkLength(this.#head, 0);
       if (this.#headBytes < HEAD_BYTES) return;
-      const restBytes = checkHead(this.#head, 0);
+      const restBytes = this.#checkHead(this.#head, 0);
       this.#headBytes = 0;
       this.#rest = Buffer.allocUnsafeSlow(restBytes);
       this.#restBytes = 0;
@@ -72,20 +75,22 @@ export class FrameParser {
       body: rest.subarray(metaEnd, end),
     });
   }
-}
 
-function checkLength(head: Buffer, at: number): number {
-  const length = head.readUInt32BE(at);
-  if (length < LENGTH_MIN || length > LENGTH_MAX) throw new ProtocolViolation(`a frame announced ${length} bytes`);
-  return length;
-}
-
-/** Bytes of meta and body that follow the head. */
-function checkHead(head: Buffer, at: number): number {
-  const restBytes = checkLength(head, at) - LENGTH_MIN;
-  const metaBytes = head.readUInt32BE(at + 5);
-  if (metaBytes > META_BYTES_MAX || metaBytes > restBytes) {
-    throw new ProtocolViolation(`a frame announced ${metaBytes} bytes of meta`);
+  #checkLength(head: Buffer, at: number): number {
+    const length = head.readUInt32BE(at);
+    if (length < LENGTH_MIN || length > this.lengthMax) {
+      throw new ProtocolViolation(`a frame announced ${length} bytes`);
+    }
+    return length;
   }
-  return restBytes;
+
+  /** Bytes of meta and body that follow the head. */
+  #checkHead(head: Buffer, at: number): number {
+    const restBytes = this.#checkLength(head, at) - LENGTH_MIN;
+    const metaBytes = head.readUInt32BE(at + 5);
+    if (metaBytes > META_BYTES_MAX || metaBytes > restBytes) {
+      throw new ProtocolViolation(`a frame announced ${metaBytes} bytes of meta`);
+    }
+    return restBytes;
+  }
 }

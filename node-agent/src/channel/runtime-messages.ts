@@ -67,12 +67,12 @@ export function parseMeta(bytes: Buffer): Meta {
   return value as Meta;
 }
 
-export function readHello(meta: Meta): HelloMessage {
+export function readHello(meta: Meta, expected: readonly RuntimeFamily[]): HelloMessage {
   if (meta.protocol !== PROTOCOL) {
     throw new ProtocolViolation(`the runtime speaks protocol ${JSON.stringify(meta.protocol)}, not ${PROTOCOL}`);
   }
-  const runtime = meta.runtime;
-  if (runtime !== 'nodejs' && runtime !== 'python') throw new ProtocolViolation('HELLO names no known runtime');
+  const runtime = expected.find((family) => family === meta.runtime);
+  if (runtime === undefined) throw new ProtocolViolation('HELLO names no known runtime');
   return { nonce: text(meta, 'nonce'), runtime, version: text(meta, 'version').slice(0, 64) };
 }
 

@@ -1,12 +1,24 @@
 import type { Duplex } from 'node:stream';
-import type { RuntimeName } from '@lambda-fleet/common/runtime-names';
+import { type RuntimeName, runtimeFamily } from '@lambda-fleet/common/runtime-names';
+import { bootstrapProgram } from '../runtime-api/program.js';
+import { ProgramConversation } from '../runtime-api/program-conversation.js';
 import { Conversation } from './conversation.js';
 import type { RuntimeConversation } from './runtime-conversation.js';
+
+export interface ConversationStart {
+  readonly runtime: RuntimeName;
+  readonly stream: Duplex;
+  readonly nonce: string;
+  /** Where the code stands as the sandbox sees it. */
+  readonly taskRoot: string;
+}
 
 const HELLO_DEADLINE_MS = 10_000;
 const PING_INTERVAL_MS = 10_000;
 
 /** Begins the conversation that a sandbox of this runtime understands. */
-export function startConversation(_runtime: RuntimeName, stream: Duplex, nonce: string): RuntimeConversation {
-  return new Conversation({ stream, nonce, helloDeadlineMs: HELLO_DEADLINE_MS, pingIntervalMs: PING_INTERVAL_MS });
+export function startConversation({ runtime, stream, nonce, taskRoot }: ConversationStart): RuntimeConversation {
+  const channel = { stream, nonce, helloDeadlineMs: HELLO_DEADLINE_MS, pingIntervalMs: PING_INTERVAL_MS };
+  if (runtimeFamily(runtime) !== 'provided') return new Conversation(channel);
+  return new ProgramConversation({ ...channel, programOf: (message) => bootstrapProgram(message, taskRoot) });
 }

@@ -313,7 +313,8 @@ export class Sandbox {
     stopped.catch(() => {});
     const stream = await Promise.race([this.#instance.channel, exitedEarly, stopped]);
     this.#stillCreating();
-    const conversation = startConversation(kind.runtime, stream, nonce);
+    const taskRoot = driver.taskRootInside(this.taskDir);
+    const conversation = startConversation({ runtime: kind.runtime, stream, nonce, taskRoot });
     this.#conversation = conversation;
     conversation.listen({
       wantsLog: (bytes) => this.#listener?.wantsLog(bytes) ?? false,
