@@ -26,6 +26,9 @@ export function dockerOptions(driver: DriverName) {
 export const pythonRuntime = fileURLToPath(new URL('../../runtimes/python/lambda_runtime', import.meta.url));
 export const log = createLogger('node-agent-test', 'silent');
 
+/** A file of a function; as text it is readable, and executable where it is a program of the `provided` runtime. */
+type SourceFile = string | Buffer | { readonly content: string | Buffer; readonly mode: number };
+
 export type Ended = ResponseEnd & { readonly logs: readonly LogLine[]; readonly text: string };
 export type Refused = { readonly refused: RefusalReason; readonly detail: string };
 
@@ -97,14 +100,17 @@ export class HostUnderTest {
 
   /** A version with this code; every call makes a new one. */
   async deploy(
-    files: string | Readonly<Record<string, string>>,
+    files: string | Readonly<Record<string, SourceFile>>,
     spec: Partial<VersionSpec> = {},
   ): Promise<VersionSpec> {
     const source = await mkdtemp(join(this.directory, 'source-'));
     const all = typeof files === 'string' ? { 'index.mjs': files } : files;
-    for (const [name, text] of Object.entries(all)) {
+    for (const [name, file] of Object.entries(all)) {
+      const plain = typeof file === 'string' || Buffer.isBuffer(file);
+      const { content, mode } = plain ? { content: file, mode: name === 'bootstrap' ? 0o755 : 0o644 } : file;
       await mkdir(dirname(join(source, name)), { recursive: true });
-      await writeFile(join(source, name), text);
+      await writeFile(join(source, name), content);
+      await chmod(join(source, name), mode);
     }
     const chunks: Buffer[] = [];
     for await (const chunk of create({ gzip: true, cwd: source }, ['.'])) chunks.push(chunk);

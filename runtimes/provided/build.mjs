@@ -33,6 +33,7 @@ export const INIT_FLAGS = [
   '-Wl,-z,relro,-z,now,-z,noexecstack',
 ];
 
+/** @public The build of the images compiles them in a container. */
 export const INIT_SOURCES = join(folder, 'init');
 
 /** Where the init for an architecture (`x64`, `arm64`) is, once it is compiled. */
@@ -40,7 +41,7 @@ export function initFile(architecture = process.arch) {
   return join(dist, `init-${architecture}`);
 }
 
-/** Whether it is there and newer than all it is made of. */
+/** @public Whether it is there and newer than all it is made of. */
 export function initIsFresh(architecture = process.arch) {
   const made = statSync(initFile(architecture), { throwIfNoEntry: false });
   const sources = [fileURLToPath(import.meta.url), ...sourceFiles(), join(INIT_SOURCES, 'init.h')];

@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto';
+import { pipeline } from 'node:stream/promises';
 import { withDeadline } from '@lambda-fleet/common/deadline';
 import type Docker from 'dockerode';
+import { Parser } from 'tar';
 import { hasStatus } from './engine.js';
 
 const NAME_PREFIX = 'lambda-image-build-';
@@ -26,6 +28,8 @@ export interface BuildContainer {
   runToSuccess(deadlineMs: number): Promise<void>;
   /** Unpacks a tar stream over the container's root. */
   unpack(tarStream: NodeJS.ReadableStream): Promise<void>;
+  /** The contents of one file. */
+  read(path: string): Promise<Buffer>;
   /** Makes an image of it. The configuration goes before the container's own. Resolves with the image's id. */
   commit(image: ImageName, configuration?: ImageConfiguration): Promise<string>;
 }
@@ -51,6 +55,7 @@ export async function buildContainer<T>(
       unpack: async (tarStream) => {
         await withDeadline('copying into an image', COPY_DEADLINE_MS, container.putArchive(tarStream, { path: '/' }));
       },
+      read: (path) => readFileOf(container, path),
       commit: (image, configuration) => commit(container, image, configuration),
     });
   } finally {
@@ -71,6 +76,19 @@ async function runToSuccess(container: Docker.Container, deadlineMs: number): Pr
   // Each line of the engine's log stream begins with an 8-byte header, of which the text filter leaves nothing.
   const output = logs.toString('utf8').replace(/[^\x20-\x7e\n]/g, '');
   throw new Error(`its command ended with status ${String(status)}: ${output.trim()}`);
+}
+
+async function readFileOf(container: Docker.Container, path: string): Promise<Buffer> {
+  const archive = await withDeadline('copying out of an image', COPY_DEADLINE_MS, container.getArchive({ path }));
+  const chunks: Buffer[] = [];
+  const parser = new Parser({
+    onReadEntry: (entry) => {
+      entry.on('data', (chunk) => chunks.push(Buffer.from(chunk)));
+    },
+  });
+  // Parser is a Writable in all but its declared type.
+  await pipeline(archive, parser as unknown as NodeJS.WritableStream);
+  return Buffer.concat(chunks);
 }
 
 async function commit(

@@ -7,9 +7,10 @@ import Docker from 'dockerode';
 import { ensureBaseImage } from './base-image.js';
 import { removeLeftoverBuilds } from './build-container.js';
 import { engineArchitecture, engineErrorText } from './engine.js';
-import { imageName, RUNTIME_IMAGES, type RuntimeImage } from './image-set.js';
+import { imageName, isCompiled, RUNTIME_IMAGES, type RuntimeImage } from './image-set.js';
 import { programFiles } from './program-files.js';
 import { ensureRuntimeImage } from './runtime-image.js';
+import { ensureStaticInit } from './static-init.js';
 
 export interface BuildImagesOptions {
   readonly docker: Docker;
@@ -34,12 +35,13 @@ export interface BuiltImage {
  * Brings the runtime images of an engine up to date, through the engine's API alone. An image is built only when
  * something that goes into it changed; with everything fresh this takes a few calls.
  *
- * Rejects with one message that says what to install when no base image can be had.
+ * Rejects with one message that says what to install when no base image can be had, or no static init; the latter is
+ * the last image, and the others are there then.
  */
 export async function buildImages(options: BuildImagesOptions): Promise<readonly BuiltImage[]> {
   const { docker, onProgress, cacheDir = join(homedir(), '.cache', 'lambda-fleet') } = options;
   const selected = selectImages(options.only);
-  for (const image of selected) await programFiles(image.program);
+  for (const image of selected) if (!isCompiled(image)) await programFiles(image.program);
   const architecture = await engineArchitecture(docker);
   await removeLeftoverBuilds(docker);
   const context = { docker, architecture, cacheDir, onProgress };
@@ -47,6 +49,7 @@ export async function buildImages(options: BuildImagesOptions): Promise<readonly
   const results: BuiltImage[] = [];
   for (const image of selected) {
     const startedAt = performance.now();
+    if (isCompiled(image)) await ensureStaticInit({ ...context, baseId });
     const { id, built } = await ensureRuntimeImage({ ...context, image, baseId });
     const { repo, tag } = imageName(image.runtime);
     if (built) onProgress(`built ${repo}:${tag} in ${seconds(startedAt)}`);

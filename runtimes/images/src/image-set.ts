@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { RuntimeName } from '@lambda-fleet/common/runtime-names';
 
@@ -17,7 +18,7 @@ export interface RuntimeImage {
   readonly aliases: readonly RuntimeName[];
   /** Node release to put into the image; Python comes with the base. */
   readonly node: NodeRelease | undefined;
-  /** The runtime program on this machine: one file, or a folder. */
+  /** The runtime program on this machine: one file, or a folder. `{architecture}` stands for the engine's. */
   readonly program: string;
   /** Where the program stands in the image. */
   readonly programInside: string;
@@ -27,6 +28,7 @@ export interface RuntimeImage {
   readonly entry: readonly string[];
 }
 
+const ARCHITECTURE = '{architecture}';
 const NODE_INSIDE = '/var/runtime/bin/node';
 const PYTHON = '/usr/bin/python3';
 const PYTHON_PROGRAM_INSIDE = '/var/runtime/lambda_runtime';
@@ -48,7 +50,7 @@ function nodeImage(
   };
 }
 
-/** Every runtime image, in the order in which they are built: the current ones first. */
+/** Every runtime image, in the order in which they are built: the current ones first, and last what needs a compiler. */
 export const RUNTIME_IMAGES: readonly RuntimeImage[] = [
   nodeImage(
     'nodejs22.x',
@@ -79,7 +81,26 @@ export const RUNTIME_IMAGES: readonly RuntimeImage[] = [
     x64: 'sha512-3nULszZ5X0fciYpG0t6TrdApJzAn8+FlINP6OiMX7V8HrvpATPN936U1LlReOJriLRa4e8yEqQBYCnLyPNAs7Q==',
     arm64: 'sha512-FpJRPEz2OvvTLfjIOlNGFY9JLPMKgl5m+d4oGYBLg24kJ1mmvN1Zl/HPJgF4HDaJ51ISev1l1cRZ/DM+keXW5g==',
   }),
+  {
+    runtime: 'provided.al2023',
+    aliases: ['provided'],
+    node: undefined,
+    program: join(fileURLToPath(new URL('../../provided/dist', import.meta.url)), `init-${ARCHITECTURE}`),
+    programInside: '/var/runtime/init',
+    prepare: undefined,
+    entry: ['/var/runtime/init'],
+  },
 ];
+
+/** Where the program for an engine of this architecture stands on this machine. */
+export function programPath(image: RuntimeImage, architecture: Architecture): string {
+  return image.program.replace(ARCHITECTURE, architecture);
+}
+
+/** Whether the program is compiled for each architecture, instead of being the same for all. */
+export function isCompiled(image: RuntimeImage): boolean {
+  return image.program.includes(ARCHITECTURE);
+}
 
 export function imageName(runtime: RuntimeName): { readonly repo: string; readonly tag: string } {
   return { repo: `lambda-fleet/runtime-${runtime}`, tag: 'current' };

@@ -7,7 +7,7 @@ import type Docker from 'dockerode';
 import { create } from 'tar';
 import { buildContainer } from './build-container.js';
 import { hasStatus, inspectImage } from './engine.js';
-import { type Architecture, imageName, type RuntimeImage } from './image-set.js';
+import { type Architecture, imageName, programPath, type RuntimeImage } from './image-set.js';
 import { nodeBinary } from './node-binary.js';
 import { programFiles } from './program-files.js';
 
@@ -64,9 +64,10 @@ export async function runtimeInputs(image: RuntimeImage, baseId: string, archite
     JSON.stringify([baseId, architecture, image.node ?? null, image.prepare ?? null, image.entry, image.programInside]),
   );
   hash.update(JSON.stringify([CONFIGURATION, UNPRIVILEGED, MOUNT_POINTS]));
-  for (const path of await programFiles(image.program)) {
+  const program = programPath(image, architecture);
+  for (const path of await programFiles(program)) {
     const contents = await readFile(path);
-    hash.update(JSON.stringify([relative(image.program, path), contents.length]));
+    hash.update(JSON.stringify([relative(program, path), contents.length]));
     hash.update(contents);
   }
   return hash.digest('hex');
@@ -81,8 +82,11 @@ async function build(request: RuntimeImageRequest, inputs: string): Promise<stri
       const binary = await nodeBinary(image.node, request.architecture, request.cacheDir, request.onProgress);
       await stage(binary, join(staging, 'var/runtime/bin/node'), 0o755);
     }
-    for (const path of await programFiles(image.program)) {
-      await stage(path, join(staging, image.programInside, relative(image.program, path)), 0o644);
+    const program = programPath(image, request.architecture);
+    // What is not started by an interpreter is started itself.
+    const mode = image.entry[0] === image.programInside ? 0o755 : 0o644;
+    for (const path of await programFiles(program)) {
+      await stage(path, join(staging, image.programInside, relative(program, path)), mode);
     }
     for (const path of MOUNT_POINTS) await mkdir(join(staging, path), { recursive: true });
 
