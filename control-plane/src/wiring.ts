@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { Lifecycle } from '@lambda-fleet/common/lifecycle';
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { Hello } from '@lambda-fleet/proto';
@@ -126,8 +127,8 @@ export async function wireControlPlane(
     onGone: (nodeId) => ledger.removeNode(nodeId),
   });
   const view = new ConnectedNodesView(registry, ledger);
-  const placement: Placement = new Placement({ view, ledger, queue: WAITING });
   const isolation = new IsolationPolicy(config.isolationPolicy, view);
+  const placement: Placement = new Placement({ view, isolation, ledger, queue: WAITING });
   const tracker = new NodeTracker({ registry, store: nodeStore, log });
   lifecycle.onClose('node tracker', () => tracker.close());
 
@@ -145,7 +146,6 @@ export async function wireControlPlane(
   const invoke = createInvoke({
     limiter: new ConcurrencyLimiter(config.concurrencyMax),
     placement,
-    isolation,
     registry,
     journal,
     queueBudgetMs: config.queueBudgetMs,
@@ -180,6 +180,8 @@ export async function wireControlPlane(
   lifecycle.onClose('nodes', () => registry.close());
 
   const stopping = new AbortController();
+  // Everyone who follows something listens.
+  setMaxListeners(0, stopping.signal);
   const budget = new BodyBudget(BODY_BYTES_MAX);
   const forgetVersions = (ids: readonly string[]): void => registry.forgetVersions([...ids]);
 

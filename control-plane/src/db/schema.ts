@@ -193,8 +193,9 @@ export const executions = pgTable(
     finishedAt: at('finished_at').notNull(),
   },
   (t) => [
-    index('executions_project').on(t.projectId, t.id.desc()),
-    index('executions_function').on(t.projectId, t.functionName, t.id.desc()),
+    // Ascending, and read backwards: drizzle's own `desc()` puts nulls last, which `order by id desc` cannot use.
+    index('executions_by_project').on(t.projectId, t.id),
+    index('executions_by_function').on(t.projectId, t.functionName, t.id),
   ],
 );
 

@@ -74,6 +74,7 @@ function system(options: { concurrencyMax?: number; queueBudgetMs?: number } = {
   const view = new ConnectedNodesView(registry, ledger);
   const placement: Placement = new Placement({
     view,
+    isolation: new IsolationPolicy('gvisor', view),
     ledger,
     queue: { perLaneMax: 2, totalMax: 10 },
   });
@@ -87,7 +88,6 @@ function system(options: { concurrencyMax?: number; queueBudgetMs?: number } = {
   const invoke = createInvoke({
     limiter: new ConcurrencyLimiter(options.concurrencyMax ?? 100),
     placement,
-    isolation: new IsolationPolicy('gvisor', view),
     registry,
     journal,
     queueBudgetMs: options.queueBudgetMs ?? 2_000,
@@ -96,13 +96,18 @@ function system(options: { concurrencyMax?: number; queueBudgetMs?: number } = {
   });
 
   /** Connects a node that does with each Invoke what `behave` says. */
-  function connect(nodeId: string, behave: (invoke: InvokeMessage, session: NodeSession) => void, slots = 4) {
+  function connect(
+    nodeId: string,
+    behave: (invoke: InvokeMessage, session: NodeSession) => void,
+    slots = 4,
+    isolation = ['runc'],
+  ) {
     const invokes: InvokeMessage[] = [];
     const acknowledged: string[] = [];
     const cancelled: string[] = [];
     const session: NodeSession = new NodeSession(
       nodeId,
-      hello(slots),
+      { ...hello(slots), isolation },
       {
         write: (messages: ControlMessage[]) => {
           for (const { message } of messages) {
@@ -254,6 +259,19 @@ describe('invoke', () => {
     );
     expect(await invoke(VERSION, request())).toMatchObject({ outcome: 'success', nodeId: 'n2' });
     expect(nodes.every((node) => node.invokes.length <= 1)).toBe(true);
+  });
+
+  it('decides what isolates an invocation when it is placed, not when it came', async () => {
+    const { invoke, connect } = system();
+    const waiting = invoke(VERSION, request());
+    const gvisor = connect('n1', succeed, 4, ['runc', 'gvisor']);
+    expect(await waiting).toMatchObject({ outcome: 'success' });
+    expect(gvisor.invokes.map((message) => message.isolation)).toEqual(['gvisor']);
+    const process = system();
+    const alsoWaiting = process.invoke(VERSION, request());
+    const plain = process.connect('n1', succeed, 4, ['none']);
+    expect(await alsoWaiting).toMatchObject({ outcome: 'success' });
+    expect(plain.invokes.map((message) => message.isolation)).toEqual(['none']);
   });
 
   it('answers outcome_unknown when the link breaks, and never runs it anywhere else', async () => {

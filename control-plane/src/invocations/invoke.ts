@@ -8,9 +8,7 @@ import type { DispatchAnswer } from '../nodes/dispatch.js';
 import type { NodeRegistry } from '../nodes/node-registry.js';
 import type { NodeSession } from '../nodes/node-session.js';
 import type { Demand } from '../scheduling/cluster-view.js';
-import type { IsolationPolicy } from '../scheduling/isolation-policy.js';
-import type { Placement, PlacementFailure } from '../scheduling/placement.js';
-import type { Reservation } from '../scheduling/placement-ledger.js';
+import type { Placed, Placement, PlacementFailure } from '../scheduling/placement.js';
 import {
   type ControlPlanePhases,
   leavesNoExecution,
@@ -25,7 +23,6 @@ import { OUTCOME_NAMES } from './unclaimed-result.js';
 export interface InvokeOptions {
   readonly limiter: ConcurrencyLimiter;
   readonly placement: Placement;
-  readonly isolation: IsolationPolicy;
   readonly registry: NodeRegistry;
   readonly journal: Journal;
   /** How long an invocation may wait for a node in all, milliseconds. */
@@ -85,13 +82,13 @@ export function createInvoke(options: InvokeOptions): Invoke {
 }
 
 async function placeAndDispatch(
-  { placement, isolation, registry, queueBudgetMs }: InvokeOptions,
+  { placement, registry, queueBudgetMs }: InvokeOptions,
   version: ResolvedVersion,
   request: InvocationRequest,
   phases: { placeMs: number },
 ): Promise<Conclusion> {
   const { spec } = version;
-  const demand = demandOf(version, isolation.isolationOf(version.isolation, request.arrivedAt));
+  const demand = demandOf(version);
   const deadlineMs = queueBudgetMs + spec.initTimeoutMs + spec.timeoutMs + ANSWER_GRACE_MS;
   const placingSince = performance.now();
   let refusedBy: Set<string> | undefined;
@@ -109,8 +106,9 @@ async function placeAndDispatch(
     }
     const waited = pending instanceof Promise;
     phases.placeMs = performance.now() - placingSince;
-    const session = registry.session(placed.nodeId);
-    const answer = await dispatchTo(placement, session, placed, version, request, demand.isolation, deadlineMs);
+    const { nodeId } = placed.reservation;
+    const session = registry.session(nodeId);
+    const answer = await dispatchTo(placement, session, placed, version, request, deadlineMs);
     if (answer.kind === 'ended') {
       const outcome = OUTCOME_NAMES[answer.end.outcome] ?? 'outcome_unknown';
       const reason = answer.end.error?.errorMessage;
@@ -122,17 +120,16 @@ async function placeAndDispatch(
     // A node that needs the version's spec is asked again with it; any other refusal sends us to the next node.
     if (answer.kind === 'refused' && answer.reason === RefusalReason.UNKNOWN_VERSION) continue;
     if (waited) await sleep(REFUSAL_PAUSE_MS);
-    refusedBy = (waited ? new Set<string>() : (refusedBy ?? new Set())).add(placed.nodeId);
+    refusedBy = (waited ? new Set<string>() : (refusedBy ?? new Set())).add(nodeId);
   }
 }
 
 async function dispatchTo(
   placement: Placement,
   session: NodeSession | undefined,
-  reservation: Reservation,
+  placed: Placed,
   version: ResolvedVersion,
   request: InvocationRequest,
-  isolation: string,
   deadlineMs: number,
 ): Promise<(DispatchAnswer | { readonly kind: 'withdrawn' }) & { session?: NodeSession }> {
   const { id, signal, beforeSend } = request;
@@ -143,17 +140,17 @@ async function dispatchTo(
     if (beforeSend !== undefined && !(await beforeSend({ nodeId, bootId: hello.bootId }))) return { kind: 'withdrawn' };
     if (signal?.aborted) return { kind: 'withdrawn' };
     // Sent first: the agent must have heard of an invocation to cancel it.
-    const answered = session.dispatch(version.spec, request, isolation, FIRST_EPOCH, deadlineMs);
+    const answered = session.dispatch(version.spec, request, placed.isolation, FIRST_EPOCH, deadlineMs);
     signal?.addEventListener('abort', cancel, { once: true });
     return { ...(await answered), session };
   } finally {
     signal?.removeEventListener('abort', cancel);
-    placement.release(reservation);
+    placement.release(placed);
   }
 }
 
 /** What one invocation needs: its part of a sandbox, where several share one. */
-function demandOf({ spec }: ResolvedVersion, isolation: string): Demand {
+function demandOf({ spec, isolation }: ResolvedVersion): Demand {
   const concurrency = Math.max(1, spec.concurrency);
   return {
     functionId: spec.functionId,
@@ -171,7 +168,7 @@ function demandOf({ spec }: ResolvedVersion, isolation: string): Demand {
 }
 
 /** A place that is found for an invocation that was cancelled meanwhile is given back. */
-function unlessCancelled<T extends Reservation | PlacementFailure>(
+function unlessCancelled<T extends Placed | PlacementFailure>(
   pending: Promise<T>,
   signal: AbortSignal | undefined,
   placement: Placement,

@@ -34,6 +34,7 @@ export interface Demand {
   readonly functionId: string;
   readonly versionId: string;
   readonly runtime: string;
+  /** `auto` until a placement is attempted. */
   readonly isolation: string;
   readonly network: string;
   readonly memoryMb: number;

@@ -23,10 +23,14 @@ it('never changes what a function names', () => {
   expect(decide.isolationOf('runc', 0)).toBe('runc');
 });
 
-it('notices within a tenth of a second that a node came', () => {
+it('notices that a node came when it is told, or within a tenth of a second', () => {
   const nodes = [node(['runc'])];
   const decide = new IsolationPolicy('gvisor', { nodes, size: 1 });
   expect(decide.isolationOf('auto', 0)).toBe('runc');
   nodes.push(node(['gvisor']));
   expect(decide.isolationOf('auto', 100)).toBe('gvisor');
+  nodes.pop();
+  expect(decide.isolationOf('auto', 150)).toBe('gvisor');
+  decide.nodesChanged();
+  expect(decide.isolationOf('auto', 150)).toBe('runc');
 });

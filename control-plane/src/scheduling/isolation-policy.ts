@@ -22,13 +22,19 @@ export class IsolationPolicy {
     private readonly view: ClusterView,
   ) {}
 
-  isolationOf(asked: 'auto' | 'gvisor' | 'runc', now: number): string {
+  /** `now` is `performance.now()`. */
+  isolationOf(asked: string, now: number): string {
     if (asked !== 'auto') return asked;
     if (now - this.#decidedAt >= BELIEVED_MS) {
       this.#automatic = this.#decide();
       this.#decidedAt = now;
     }
     return this.#automatic;
+  }
+
+  /** A node came or changed: what it offers counts from now on. */
+  nodesChanged(): void {
+    this.#decidedAt = Number.NEGATIVE_INFINITY;
   }
 
   #decide(): string {

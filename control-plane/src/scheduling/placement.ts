@@ -1,4 +1,5 @@
 import type { ClusterView, Demand, NodeView } from './cluster-view.js';
+import type { IsolationPolicy } from './isolation-policy.js';
 import type { PlacementLedger, Reservation } from './placement-ledger.js';
 import { missingFor, rankNodes } from './rank-nodes.js';
 import { WaitQueue, type WaitQueueOptions } from './wait-queue.js';
@@ -12,8 +13,15 @@ export type PlacementFailure =
   /** Nodes are connected and none of them has what it needs, so waiting is pointless. */
   | 'impossible';
 
+/** A place for an invocation: what was reserved, and what will isolate it there. */
+export interface Placed {
+  readonly reservation: Reservation;
+  readonly isolation: string;
+}
+
 export interface PlacementOptions {
   readonly view: ClusterView;
+  readonly isolation: IsolationPolicy;
   readonly ledger: PlacementLedger;
   readonly queue: WaitQueueOptions;
 }
@@ -24,10 +32,10 @@ export interface PlacementOptions {
  * A reservation belongs to the caller, who releases it exactly once.
  */
 export class Placement {
-  readonly #queue: WaitQueue<Reservation>;
+  readonly #queue: WaitQueue<Placed>;
 
   constructor(private readonly options: PlacementOptions) {
-    this.#queue = new WaitQueue(options.queue, (reservation) => this.options.ledger.release(reservation));
+    this.#queue = new WaitQueue(options.queue, ({ reservation }) => this.options.ledger.release(reservation));
   }
 
   /**
@@ -39,7 +47,7 @@ export class Placement {
     demand: Demand,
     excluded: ReadonlySet<string> | undefined,
     waitMs: number,
-  ): Reservation | PlacementFailure | Promise<Reservation | PlacementFailure> {
+  ): Placed | PlacementFailure | Promise<Placed | PlacementFailure> {
     // Whoever waits already goes first: a newcomer that overtook them would starve them.
     if (this.#queue.hasWaiters(demand.functionId)) return this.#wait(invocationId, demand, waitMs);
     const found = this.#attempt(invocationId, demand, excluded);
@@ -49,22 +57,28 @@ export class Placement {
 
   /** What the connected nodes lack for it; undefined when nothing. */
   missingFor(demand: Demand): string | undefined {
-    return missingFor(this.options.view, demand);
+    return missingFor(this.options.view, this.#decided(demand));
   }
 
-  release(reservation: Reservation): void {
+  release({ reservation }: Placed): void {
     this.options.ledger.release(reservation);
     this.#queue.pump();
   }
 
   /** Some node may have room that it did not have before. */
   roomChanged(): void {
+    this.options.isolation.nodesChanged();
     this.#queue.pump();
   }
 
-  async #wait(invocationId: string, demand: Demand, waitMs: number): Promise<Reservation | PlacementFailure> {
+  #decided(demand: Demand): Demand {
+    const isolation = this.options.isolation.isolationOf(demand.isolation, performance.now());
+    return isolation === demand.isolation ? demand : { ...demand, isolation };
+  }
+
+  async #wait(invocationId: string, demand: Demand, waitMs: number): Promise<Placed | PlacementFailure> {
     const { view } = this.options;
-    if (view.size > 0 && missingFor(view, demand) !== undefined) return 'impossible';
+    if (view.size > 0 && missingFor(view, this.#decided(demand)) !== undefined) return 'impossible';
     if (waitMs <= 0) return 'expired';
     const waited = await this.#queue.wait(demand.functionId, waitMs, () =>
       this.#attempt(invocationId, demand, undefined),
@@ -76,11 +90,17 @@ export class Placement {
     invocationId: string,
     demand: Demand,
     excluded: ReadonlySet<string> | undefined,
-  ): Reservation | undefined | Promise<Reservation | undefined> {
-    const ranked = rankNodes(this.options.view, demand);
+  ): Placed | undefined | Promise<Placed | undefined> {
+    const { view, ledger } = this.options;
+    // Anew for each attempt: while an invocation waits, nodes come and go.
+    const decided = this.#decided(demand);
+    const { isolation } = decided;
+    const ranked = rankNodes(view, decided);
     const candidates = excluded === undefined ? ranked : ranked.filter((node) => !excluded.has(node.id));
     if (candidates.length === 0) return undefined;
-    return this.options.ledger.reserve(invocationId, candidates.map(nodeId), demand.amount);
+    const reserved = ledger.reserve(invocationId, candidates.map(nodeId), demand.amount);
+    if (reserved instanceof Promise) return reserved.then((now) => now && { reservation: now, isolation });
+    return reserved && { reservation: reserved, isolation };
   }
 }
 

@@ -105,7 +105,12 @@ class Trial {
     });
     ended.catch(() => {});
     const stream = await Promise.race([instance.channel, ended]);
-    const conversation = startConversation(runtime, stream, nonce);
+    const conversation = startConversation({
+      runtime,
+      stream,
+      nonce,
+      taskRoot: driver.taskRootInside(directories.taskDir),
+    });
     this.#conversation = conversation;
     conversation.listen({ wantsLog: () => false, log: () => {}, closed: () => instance.channelClosed() });
     await conversation.hello;
