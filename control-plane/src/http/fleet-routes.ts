@@ -8,6 +8,8 @@ export interface NodeView {
   readonly eligible: boolean;
   readonly labels: Readonly<Record<string, string>>;
   readonly isolation: readonly string[];
+  readonly networks: readonly string[];
+  readonly builds: boolean;
   readonly runtimes: readonly { readonly name: string; readonly digest: string }[];
   readonly architecture: string;
   readonly agentVersion: string;

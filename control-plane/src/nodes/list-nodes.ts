@@ -5,6 +5,9 @@ import type { NodeStore, StoredNode } from './node-store.js';
 /** A node as the API shows it: what is durable, and what is known while it is connected. */
 export interface NodeStatus extends StoredNode {
   readonly connected: boolean;
+  /** Empty while it is not connected. */
+  readonly networks: readonly string[];
+  readonly builds: boolean;
   /** Null while it is not connected. */
   readonly capacity: {
     readonly memoryBytesTotal: number;
@@ -17,7 +20,15 @@ export interface NodeStatus extends StoredNode {
   readonly blanks: readonly BlankSandboxes[];
 }
 
-const NO_SANDBOXES: SandboxCounts = { idle: 0, busy: 0, blank: 0, leaked: 0 };
+const DISCONNECTED = {
+  connected: false,
+  eligible: false,
+  networks: [],
+  builds: false,
+  capacity: null,
+  sandboxes: { idle: 0, busy: 0, blank: 0, leaked: 0 },
+  blanks: [],
+} satisfies Partial<NodeStatus>;
 
 /** @throws FleetError `unavailable` */
 export async function listNodes(store: NodeStore, registry: NodeRegistry): Promise<NodeStatus[]> {
@@ -25,12 +36,13 @@ export async function listNodes(store: NodeStore, registry: NodeRegistry): Promi
   const stored = await store.list();
   return stored.map((node) => {
     const now = connected.get(node.id);
-    if (now === undefined)
-      return { ...node, connected: false, eligible: false, capacity: null, sandboxes: NO_SANDBOXES, blanks: [] };
+    if (now === undefined) return { ...node, ...DISCONNECTED };
     const { memoryBytesTotal, memoryBytesFree, slotsTotal, slotsFree } = now.capacity;
     return {
       ...node,
       connected: true,
+      networks: now.networks,
+      builds: now.builds,
       eligible: now.eligible,
       capacity: { memoryBytesTotal, memoryBytesFree, slotsTotal, slotsFree },
       sandboxes: now.sandboxes,

@@ -12,6 +12,10 @@ export interface ConnectedNode {
   readonly id: string;
   readonly eligible: boolean;
   readonly capacity: Capacity;
+  /** `none`, `egress`. */
+  readonly networks: readonly string[];
+  /** Whether it builds container images. */
+  readonly builds: boolean;
   readonly sandboxes: SandboxCounts;
 }
 
@@ -90,7 +94,9 @@ export class NodeRegistry {
         sandboxes.idle += version.idle;
         sandboxes.busy += version.busy;
       }
-      return { id: session.nodeId, eligible: this.isEligible(session), capacity: session.capacity, sandboxes };
+      const { nodeId, capacity, hello } = session;
+      const { networks, builds } = hello;
+      return { id: nodeId, eligible: this.isEligible(session), capacity, networks, builds, sandboxes };
     });
   }
 

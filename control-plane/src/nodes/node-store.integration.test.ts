@@ -41,8 +41,6 @@ describe('NodeStore', () => {
       isolation: ['runc'],
       runtimes: [{ name: 'nodejs', digest: 'sha256:1' }],
       architecture: 'x64',
-      networks: ['none'],
-      builds: false,
     });
   });
 
