@@ -17,6 +17,7 @@ const PROTOCOL = 1;
 
 /** `runtimes/python/lambda_runtime`, from `src` as well as from `dist`. */
 const PYTHON_RUNTIME = fileURLToPath(new URL('../../runtimes/python/lambda_runtime', import.meta.url));
+const PROVIDED_INIT = fileURLToPath(new URL(`../../runtimes/provided/dist/init-${arch()}`, import.meta.url));
 
 /** The runner may take 9 s to end its sandboxes. */
 const RUNNER_CLOSE_MS = 10_000;
@@ -45,6 +46,7 @@ export async function wireAgent(
     dockerHost: config.dockerHost,
     nodeRuntime: runtimeEntry,
     pythonRuntime: PYTHON_RUNTIME,
+    providedInit: PROVIDED_INIT,
     runtimeDir: config.runtimeDir,
     tmpDir: tmpdir(),
     trySandboxes: config.driver === 'docker',

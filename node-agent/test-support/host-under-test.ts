@@ -23,6 +23,7 @@ export function dockerOptions(driver: DriverName) {
   };
 }
 
+const providedInit = fileURLToPath(new URL(`../../runtimes/provided/dist/init-${process.arch}`, import.meta.url));
 export const pythonRuntime = fileURLToPath(new URL('../../runtimes/python/lambda_runtime', import.meta.url));
 export const log = createLogger('node-agent-test', 'silent');
 
@@ -79,6 +80,7 @@ export class HostUnderTest {
         },
         nodeRuntime: runtimeEntry,
         pythonRuntime,
+        providedInit,
         tmpDir: tmpdir(),
         log,
       }),

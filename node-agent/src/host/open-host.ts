@@ -49,6 +49,8 @@ export interface HostOptions {
   /** Process driver: the Node runtime's file and the Python runtime's folder (undefined offers no Python). */
   readonly nodeRuntime: string;
   readonly pythonRuntime?: string | undefined;
+  /** Process driver: the static init's file; where it is not there, `provided` is not offered. */
+  readonly providedInit?: string | undefined;
   /** `XDG_RUNTIME_DIR`, where it is set. */
   readonly runtimeDir?: string | undefined;
   /** `os.tmpdir()`. */
@@ -173,6 +175,6 @@ function openDriver(options: HostOptions, owner: string, workDir: string): Promi
     const { nodeId, dockerHost, imagePrefix, channelTransport, sharesKernel, log } = options;
     return DockerDriver.open({ nodeId, owner, dockerHost, imagePrefix, channelTransport, sharesKernel, log });
   }
-  const { nodeRuntime, pythonRuntime } = options;
-  return ProcessDriver.open({ owner, workDir, nodeRuntime, pythonRuntime });
+  const { nodeRuntime, pythonRuntime, providedInit } = options;
+  return ProcessDriver.open({ owner, workDir, nodeRuntime, pythonRuntime, providedInit });
 }

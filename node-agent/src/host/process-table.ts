@@ -36,6 +36,12 @@ export function resetPeakMemory(pid: number): void {
   }
 }
 
+/** The oldest child of a process. */
+export function firstChild(pid: number): number | undefined {
+  const first = read(`/proc/${pid}/task/${pid}/children`)?.split(' ', 1)[0];
+  return first === undefined || first === '' ? undefined : Number(first);
+}
+
 export interface MarkedProcess {
   readonly pid: number;
   readonly environment: readonly string[];

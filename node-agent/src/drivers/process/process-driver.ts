@@ -24,13 +24,15 @@ export interface ProcessDriverOptions {
   readonly nodeRuntime: string;
   /** Undefined offers no Python. */
   readonly pythonRuntime: string | undefined;
+  /** The static init; undefined offers no programs. */
+  readonly providedInit?: string | undefined;
 }
 
 /**
  * Sandboxes as plain child processes, for development where no Docker engine is. They are **not isolated**: functions
  * see the host's files and network, and each other's. As root they run as user 65533, else as the agent's own user.
  *
- * Memory is watched, not limited: every 100 ms the runtime's process is measured (its children are not) and killed
+ * Memory is watched, not limited: every 100 ms the function's process is measured (its children are not) and its sandbox killed
  * above its limit. Processor time is not limited. Descendants are found by their process group, and by an environment entry
  * when they left it; one that leaves the group and clears its environment escapes.
  */
@@ -56,6 +58,7 @@ export class ProcessDriver implements SandboxDriver {
     const programs = await findRuntimePrograms({
       nodeRuntime: options.nodeRuntime,
       pythonRuntime: options.pythonRuntime,
+      providedInit: options.providedInit,
       copiesDir: join(options.workDir, 'programs'),
       otherUser: asRoot(),
     });
@@ -101,7 +104,14 @@ export class ProcessDriver implements SandboxDriver {
       listener.close();
       throw err;
     });
-    const sandbox = new ProcessSandbox({ child, listener, pid, memoryBytesMax: spec.limits.memoryMb * MB, marker });
+    const sandbox = new ProcessSandbox({
+      child,
+      listener,
+      pid,
+      memoryBytesMax: spec.limits.memoryMb * MB,
+      marker,
+      startsProgram: program.startsProgram,
+    });
     this.#live.add(sandbox);
     void sandbox.exited.then(() => this.#live.delete(sandbox));
     return sandbox;

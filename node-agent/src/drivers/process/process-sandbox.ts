@@ -5,6 +5,7 @@ import type { ChannelListener } from '../../channel/channel-listener.js';
 import { ReadBudget } from '../../channel/read-budget.js';
 import {
   findMarkedProcesses,
+  firstChild,
   peakMemoryBytes,
   privateMemoryBytes,
   processorTimeUs,
@@ -27,6 +28,8 @@ export interface ProcessSandboxOptions {
   readonly listener: ChannelListener;
   readonly pid: number;
   readonly memoryBytesMax: number;
+  /** Whether the function runs in the first child of the process, and not in itself. */
+  readonly startsProgram: boolean;
   /** Environment entry that all processes of this sandbox inherited. */
   readonly marker: string;
 }
@@ -72,13 +75,14 @@ export class ProcessSandbox implements SandboxInstance {
   }
 
   usage(): SandboxUsage | undefined {
-    const cpuUs = processorTimeUs(this.options.pid);
-    const memoryBytes = peakMemoryBytes(this.options.pid);
+    const pid = this.#functionPid();
+    const cpuUs = processorTimeUs(pid);
+    const memoryBytes = peakMemoryBytes(pid);
     return cpuUs === undefined || memoryBytes === undefined ? undefined : { cpuUs, memoryPeakBytes: memoryBytes };
   }
 
   resetPeak(): void {
-    resetPeakMemory(this.options.pid);
+    resetPeakMemory(this.#functionPid());
   }
 
   /** Processor time is not limited. */
@@ -112,10 +116,15 @@ export class ProcessSandbox implements SandboxInstance {
 
   /** Kills the sandbox when it uses more than it may. */
   checkMemory(): void {
-    const bytes = this.#running ? privateMemoryBytes(this.options.pid) : undefined;
+    const bytes = this.#running ? privateMemoryBytes(this.#functionPid()) : undefined;
     if (bytes === undefined || bytes <= this.#memoryBytesMax) return;
     this.#killedForMemory = true;
     this.#killGroup();
+  }
+
+  #functionPid(): number {
+    const { pid, startsProgram } = this.options;
+    return (startsProgram ? firstChild(pid) : undefined) ?? pid;
   }
 
   stop(): Promise<void> {

@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
-import { access } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { access, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { isRuntimeName, type RuntimeName } from '@lambda-fleet/common/runtime-names';
@@ -14,6 +15,8 @@ export interface RuntimeProgram {
   /** The interpreter's version. */
   readonly digest: string;
   command(memoryMb: number): { readonly program: string; readonly args: readonly string[] };
+  /** It starts the function's own program, which is what uses memory and processor time. */
+  readonly startsProgram: boolean;
 }
 
 export interface RuntimeProgramOptions {
@@ -21,16 +24,18 @@ export interface RuntimeProgramOptions {
   readonly nodeRuntime: string;
   /** The Python runtime's folder; undefined offers no Python. */
   readonly pythonRuntime: string | undefined;
+  /** The static init; where it is undefined or not there, `provided` is not offered. */
+  readonly providedInit: string | undefined;
   /** Folder for copies of programs that the sandbox's user cannot reach where they are. */
   readonly copiesDir: string;
   /** Whether sandboxes run as another user than this process. */
   readonly otherUser: boolean;
 }
 
-/** What the process driver can start: this Node itself, and the system's Python where there is one. */
+/** What the process driver can start: this Node itself, the system's Python, and programs, where there is what starts them. */
 export async function findRuntimePrograms(options: RuntimeProgramOptions): Promise<readonly RuntimeProgram[]> {
   const node = await nodePrograms(options);
-  return [...node, ...(await pythonPrograms(options))];
+  return [...node, ...(await pythonPrograms(options)), ...(await providedPrograms(options))];
 }
 
 async function nodePrograms(options: RuntimeProgramOptions): Promise<readonly RuntimeProgram[]> {
@@ -67,6 +72,23 @@ async function pythonPrograms(options: RuntimeProgramOptions): Promise<readonly 
   return [];
 }
 
+/** Only under the name that stands for whatever a node has: the host is no Amazon Linux. */
+async function providedPrograms({
+  providedInit,
+  copiesDir,
+  otherUser,
+}: RuntimeProgramOptions): Promise<RuntimeProgram[]> {
+  if (providedInit === undefined) return [];
+  const contents = await readFile(providedInit).catch((err: NodeJS.ErrnoException) => {
+    if (err.code === 'ENOENT') return undefined;
+    throw err;
+  });
+  if (contents === undefined) return [];
+  const program = otherUser ? await reachableCopy(providedInit, join(copiesDir, 'provided')) : providedInit;
+  const digest = `init-${createHash('sha256').update(contents).digest('hex').slice(0, 12)}`;
+  return [{ name: 'provided', digest, command: () => ({ program, args: [] }), startsProgram: true }];
+}
+
 function named(
   current: RuntimeName,
   exact: string,
@@ -74,7 +96,7 @@ function named(
   command: RuntimeProgram['command'],
 ): RuntimeProgram[] {
   const names = [current, ...(isRuntimeName(exact) ? [exact] : [])];
-  return names.map((name) => ({ name, digest, command }));
+  return names.map((name) => ({ name, digest, command, startsProgram: false }));
 }
 
 async function pythonVersion(program: string): Promise<string> {
