@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { FaultOwner, InvokeKind, Outcome, StartPath, type VersionSpec } from '@lambda-fleet/proto';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { compileStatic } from '../../../runtimes/provided/build.mjs';
 import { type CallOptions, type DriverName, type Ended, HostUnderTest } from '../../test-support/host-under-test.js';
 
@@ -289,5 +289,55 @@ describe.each(TARGETS)('on the $driver driver, isolated by $isolation', ({ drive
     for (const name of ['mem', 'fd/3', 'fd/4', 'fd/5', 'fd/6']) expect(found[name]).toMatch(refused);
     // gVisor shows an environment to everybody of the same user.
     expect(found.environ).toMatch(/^Permission denied$|LAMBDA_NONCE=0{32}\0/);
+  });
+});
+
+describe.each([
+  ['runc', 'docker'],
+  ['gvisor', 'docker'],
+  ['none', 'process'],
+] as const)('under %s', (isolation, driver) => {
+  let node: HostUnderTest;
+  afterEach(() => node?.close());
+  const deploy = (spec: Partial<VersionSpec>) =>
+    node.deploy({ bootstrap: PYTHON }, { runtime: 'provided', handler: 'h', ...spec });
+  const call = (spec: VersionSpec, event: unknown, options: CallOptions = {}) =>
+    node.call(spec, { event, isolation, ...options });
+
+  test('a blank becomes any function, of any memory', async () => {
+    node = await HostUnderTest.open(driver, { blanks: 1 });
+    await call(await deploy({ memoryMb: 128 }), {}, { singleUse: true });
+    for (const memoryMb of [96, 512]) {
+      const blanks = () => node.host.runner.capacity().blanks.reduce((sum, { count }) => sum + count, 0);
+      await expect.poll(blanks, { timeout: 20_000 }).toBe(1);
+      const spec = await deploy({ memoryMb });
+      expect(await call(spec, { value: memoryMb })).toMatchObject({
+        text: String(memoryMb),
+        receipt: { start: StartPath.BLANK },
+      });
+      expect((await call(spec, { mode: 'memory' })).error?.errorType).toBe('Runtime.OutOfMemory');
+    }
+  });
+
+  test('an idle program is frozen, and goes on when it is called', async () => {
+    node = await HostUnderTest.open(driver);
+    const [awake, frozen] = await Promise.all([deploy({ keepRunning: true }), deploy({})]);
+    const first = await call(frozen, { mode: 'ticks' });
+    const ticksAwake = async () => Number((await call(awake, { mode: 'ticks' })).text);
+    const before = await ticksAwake();
+    await expect.poll(ticksAwake, { timeout: 20_000 }).toBeGreaterThan(before + 300);
+    const again = await call(frozen, { mode: 'ticks' });
+    expect(again.receipt).toMatchObject({ start: StartPath.WARM, sandboxId: first.receipt?.sandboxId });
+    expect(Number(again.text) - Number(first.text)).toBeLessThan(200);
+  });
+
+  test('a program that asks several times gets several events at a time', async () => {
+    node = await HostUnderTest.open(driver);
+    const spec = await deploy({ concurrency: 3, environment: { THREADS: '3' } });
+    await call(spec, {});
+    const ends = await Promise.all([1, 2, 3].map(() => call(spec, { mode: 'sleep', seconds: 0.4 })));
+    expect(ends.map(({ text }) => text)).toEqual(['"slept"', '"slept"', '"slept"']);
+    expect(ends.map(({ receipt }) => receipt?.shared)).toEqual([true, true, true]);
+    expect(new Set(ends.map(({ receipt }) => receipt?.sandboxId)).size).toBe(1);
   });
 });

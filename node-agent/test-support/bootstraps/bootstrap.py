@@ -6,6 +6,8 @@ import json
 import os
 import socket
 import sys
+import threading
+import time
 
 HOST, PORT = os.environ["AWS_LAMBDA_RUNTIME_API"].split(":")
 BASE = "/2018-06-01/runtime"
@@ -44,6 +46,11 @@ def answer(request_id, headers, event):
     respond = f"/invocation/{request_id}/response"
     if mode == "echo":
         return call("POST", respond, json.dumps(event.get("value")))[0]
+    if mode == "sleep":
+        time.sleep(event["seconds"])
+        return call("POST", respond, b'"slept"')[0]
+    if mode == "ticks":
+        return call("POST", respond, str(TICKS[0]))[0]
     if mode == "environment":
         return call("POST", respond, json.dumps(dict(os.environ)))[0]
     if mode == "headers":
@@ -107,8 +114,23 @@ if os.environ.get("EXIT_INIT"):
     sys.exit(3)
 if os.environ.get("NEVER_READY"):
     socket.create_connection((HOST, int(PORT))).recv(1)
-while True:
-    status, headers, body = call("GET", "/invocation/next")
-    event = json.loads(body)
-    said = answer(headers["Lambda-Runtime-Aws-Request-Id"], headers, event)
-    print("answered", said)
+
+
+def serve():
+    while True:
+        _, headers, body = call("GET", "/invocation/next")
+        said = answer(headers["Lambda-Runtime-Aws-Request-Id"], headers, json.loads(body))
+        print("answered", said)
+
+
+def tick():
+    while True:
+        time.sleep(0.005)
+        TICKS[0] += 1
+
+
+TICKS = [0]
+threading.Thread(target=tick, daemon=True).start()
+for _ in range(int(os.environ.get("THREADS", "1")) - 1):
+    threading.Thread(target=serve, daemon=True).start()
+serve()
