@@ -10,6 +10,7 @@ describe('the runtime of a folder', () => {
     [['handler.cjs'], 'nodejs', 'handler.handler'],
     [['main.py', 'handler.py'], 'python', 'main.handler'],
     [['lambda_function.py'], 'python', 'lambda_function.lambda_handler'],
+    [['bootstrap', 'lib/libx.so'], 'provided', 'bootstrap'],
   ])('is told by %j', (files, runtime, handler) => {
     expect(guess(files)).toEqual({ runtime, handler });
   });
@@ -17,6 +18,16 @@ describe('the runtime of a folder', () => {
   it('is told by the file that a given handler names', () => {
     expect(guess(['src/app.py'], { handler: 'src/app.run' })).toEqual({ runtime: 'python', handler: 'src/app.run' });
     expect(guess(['app.js'], { handler: 'app.api.run' })).toEqual({ runtime: 'nodejs', handler: 'app.api.run' });
+  });
+
+  it('is provided for a program, whatever its handler is called', () => {
+    expect(guess(['bootstrap'], { handler: 'bootstrap' })).toEqual({ runtime: 'provided', handler: 'bootstrap' });
+    expect(guess(['bootstrap'], { handler: 'my.handler' })).toEqual({ runtime: 'provided', handler: 'my.handler' });
+    expect(guess(['bootstrap'], { runtime: 'provided.al2023' })).toEqual({
+      runtime: 'provided.al2023',
+      handler: 'bootstrap',
+    });
+    expect(() => guess(['bootstrap', 'main.py'])).toThrow('both main.py and bootstrap');
   });
 
   it('keeps what is given', () => {

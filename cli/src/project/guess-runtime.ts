@@ -37,7 +37,7 @@ export function guessEntry(files: ReadonlySet<string>, known: Partial<Entry>, wh
   if (runtime !== undefined && handler !== undefined) return { runtime, handler };
 
   if (handler !== undefined) {
-    const module = handler.slice(0, handler.lastIndexOf('.'));
+    const module = handler.slice(0, Math.max(0, handler.lastIndexOf('.')));
     for (const family of ['nodejs', 'python'] as const) {
       const isThere = (path: string) => EXTENSIONS[family].some((extension) => files.has(path + extension));
       // Node's handlers may have dots in the export (`index.api.handler`): the file is then a shorter prefix.
@@ -45,6 +45,8 @@ export function guessEntry(files: ReadonlySet<string>, known: Partial<Entry>, wh
         if (isThere(path)) return { runtime: family, handler };
       }
     }
+    // A program makes of the handler's name what it likes.
+    if (files.has('bootstrap')) return { runtime: 'provided', handler };
     throw usageError(
       `${where} has no file for the handler "${handler}" (${module}.mjs, ${module}.js, ${module}.py …).`,
       'Name the file and its export: --handler <file>.<export>, and the language: --runtime.',
@@ -63,7 +65,10 @@ export function guessEntry(files: ReadonlySet<string>, known: Partial<Entry>, wh
   }
   const other = found.find(([, of]) => of !== first[1]);
   if (other !== undefined) {
-    throw usageError(`${where} has both ${first[0]} and ${other[0]}.`, 'Choose: --runtime nodejs or --runtime python.');
+    throw usageError(
+      `${where} has both ${first[0]} and ${other[0]}.`,
+      `Choose: --runtime ${first[1]} or --runtime ${other[1]}.`,
+    );
   }
   return { runtime: runtime ?? first[1], handler: first[2] };
 }

@@ -14,6 +14,8 @@ describe('lambda.json', () => {
     ['{ "timeoutMs": 1.5 }', '"timeoutMs" must be a whole number of milliseconds, 100 to 900000'],
     ['{ "runtime": "ruby" }', '"runtime" must be one of "nodejs"'],
     ['{ "handler": "index" }', '"handler" must be a file and an export'],
+    ['{ "handler": "index", "runtime": "nodejs" }', '"handler" must be a file and an export'],
+    ['{ "handler": "two words", "runtime": "provided" }', '"handler" must be a file and an export'],
     ['{ "environment": { "A": 1 } }', '"environment" must be an object whose values are strings'],
     ['{ "environment": [] }', '"environment" must be an object'],
     ['{ "httpAuth": "none" }', '"httpAuth" must be one of "key", "public"'],
@@ -28,6 +30,14 @@ describe('lambda.json', () => {
     ['', 'not valid JSON'],
   ])('%j is refused with its place and reason', (source, message) => {
     expect(() => parseLambdaJson(source, 'lambda.json')).toThrow(message);
+  });
+
+  it.each([
+    '{ "handler": "bootstrap" }',
+    '{ "handler": "anything", "runtime": "provided" }',
+    '{ "runtime": "provided.al2023", "handler": "it/likes" }',
+  ])('%j names the handler of a program', (source) => {
+    expect(parseLambdaJson(source, 'lambda.json')).toEqual(JSON.parse(source));
   });
 
   it('keeps an environment variable whatever it is called', () => {

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { FUNCTION_NAME } from '@lambda-fleet/common/limits';
-import { RUNTIME_NAMES } from '@lambda-fleet/common/runtime-names';
+import { isRuntimeName, RUNTIME_NAMES, runtimeFamily } from '@lambda-fleet/common/runtime-names';
 import { type Node, type ParseError, parseTree, printParseErrorCode } from 'jsonc-parser';
 import { usageError } from '../cli-error.js';
 
@@ -28,7 +28,8 @@ export interface Definition {
 interface Field {
   /** Completes the sentence "`name` must be …". */
   readonly mustBe: string;
-  readonly accepts: (value: unknown) => boolean;
+  /** `runtime` is what the file says of it. */
+  readonly accepts: (value: unknown, runtime: unknown) => boolean;
 }
 
 const text = (mustBe: string, pattern: RegExp): Field => ({
@@ -46,11 +47,21 @@ const oneOf = (values: readonly string[]): Field => ({
   accepts: (value) => typeof value === 'string' && values.includes(value),
 });
 
+const isProgram = (handler: string, runtime: unknown): boolean =>
+  runtime === undefined
+    ? handler === 'bootstrap'
+    : typeof runtime === 'string' && isRuntimeName(runtime) && runtimeFamily(runtime) === 'provided';
+
 /** The ranges are the server's, which has the last word; checked here because here the line is known. */
 const FIELDS: Readonly<Record<keyof Definition, Field>> = {
   name: text('1 to 64 letters, digits, "-" or "_"', FUNCTION_NAME),
   runtime: oneOf(RUNTIME_NAMES),
-  handler: text('a file and an export, as in "index.handler"', /^[^\s.][^\s]*\.[^\s.]+$/),
+  handler: {
+    mustBe: 'a file and an export, as in "index.handler"',
+    // A program of its own makes of the name what it likes.
+    accepts: (value, runtime) =>
+      typeof value === 'string' && (isProgram(value, runtime) ? /^\S+$/ : /^[^\s.][^\s]*\.[^\s.]+$/).test(value),
+  },
   memoryMb: number('a whole number of megabytes', 64, 10_240),
   cpus: number('a number of processors', 0.1, 16, false),
   timeoutMs: number('a whole number of milliseconds', 100, 900_000),
@@ -102,7 +113,10 @@ export function parseLambdaJson(source: string, file: string): Definition {
   if (root?.type !== 'object') throw usageError(`${at(0)}: the file must hold one object.`);
 
   const definition: Record<string, unknown> = {};
-  for (const property of root.children ?? []) {
+  const properties = root.children ?? [];
+  const runtime = properties.find(({ children }) => children?.[0]?.value === 'runtime')?.children?.[1]
+    ?.value as unknown;
+  for (const property of properties) {
     const [key, node] = property.children ?? [];
     if (key === undefined || node === undefined) continue;
     const name = String(key.value);
@@ -110,7 +124,7 @@ export function parseLambdaJson(source: string, file: string): Definition {
     if (!isFieldName(name)) throw usageError(`${at(key.offset)}: unknown field "${name}".${suggestion(name)}`);
     if (Object.hasOwn(definition, name)) throw usageError(`${at(key.offset)}: "${name}" is there twice.`);
     const value = plainValue(node);
-    if (!FIELDS[name].accepts(value)) {
+    if (!FIELDS[name].accepts(value, runtime)) {
       throw usageError(`${at(node.offset)}: "${name}" must be ${FIELDS[name].mustBe}.`);
     }
     definition[name] = value;

@@ -74,6 +74,8 @@ async function judgeError(
     case 'Runtime.HandlerNotFound':
     case 'Runtime.MalformedHandlerName':
       throw refuse('handler_not_found', `The handler "${handler}" was not found: ${message}.`, { handler });
+    case 'Runtime.InvalidEntrypoint':
+      throw refuse('handler_not_found', invalidEntrypoint(message), { handler });
     case 'Runtime.ImportModuleError':
       if (!(await hasHandlerFile(handler, candidate.spec.runtime, await readArchive()))) {
         throw refuse(
@@ -84,6 +86,26 @@ async function judgeError(
       }
   }
   return [`The code failed while it was loaded (${error?.errorType ?? 'unknown error'}): ${message}`];
+}
+
+/** AWS's words, and what they mean here. */
+function invalidEntrypoint(message: string): string {
+  const what = [
+    ["Couldn't find valid bootstrap", 'The archive needs a file named bootstrap at its root.'],
+    [
+      'permission denied',
+      'Make the file executable (chmod +x bootstrap) before you pack it, in a way that keeps permissions.',
+    ],
+    [
+      'exec format error',
+      'It must be a program for Linux on the architecture of the nodes, or a script whose first line names its interpreter (#!/bin/sh).',
+    ],
+    [
+      'no such file or directory',
+      'The interpreter or the libraries that it needs are not there: link it statically, or bring them along.',
+    ],
+  ].find(([part]) => message.includes(part ?? ''))?.[1];
+  return `The program cannot be started: ${message}.${what === undefined ? '' : ` ${what}`}`;
 }
 
 async function hasHandlerFile(handler: string, runtime: string, archive: Buffer): Promise<boolean> {

@@ -30,6 +30,8 @@ export type CodeUpload = { readonly archive: Buffer } | InlineCode;
 
 /** The earliest time that a zip can hold: with one fixed time the same source makes the same bytes. */
 const ZIP_TIME = new Date(1980, 0, 1);
+/** A program that somebody pasted, such as a shell script, is to be run: a Unix entry with the permissions for it. */
+const EXECUTABLE = { os: 3, attrs: (0o100755 << 16) >>> 0 };
 const DEFAULT_FILENAMES = { nodejs: 'index.mjs', python: 'main.py', provided: 'bootstrap' } as const;
 
 /**
@@ -41,7 +43,8 @@ const DEFAULT_FILENAMES = { nodejs: 'index.mjs', python: 'main.py', provided: 'b
 export async function archiveOf(upload: CodeUpload, runtime: RuntimeName): Promise<Buffer> {
   if ('source' in upload) {
     const name = upload.filename ?? DEFAULT_FILENAMES[runtimeFamily(runtime)];
-    return Buffer.from(zipSync({ [name]: [strToU8(upload.source), { mtime: ZIP_TIME }] }));
+    const attributes = { mtime: ZIP_TIME, ...(name === 'bootstrap' ? EXECUTABLE : {}) };
+    return Buffer.from(zipSync({ [name]: [strToU8(upload.source), attributes] }));
   }
   const archive = 'archive' in upload ? upload.archive : decodeBase64(upload.zip);
   if (archive.length > ARCHIVE_BYTES_MAX) {
