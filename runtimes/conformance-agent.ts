@@ -16,9 +16,11 @@ const FRAME_TYPES: Readonly<Record<string, number>> = {
   ERROR: 0x05,
   LOG: 0x06,
   PONG: 0x07,
+  COMPILED: 0x08,
   INIT: 0x81,
   INVOKE: 0x82,
   PING: 0x83,
+  COMPILE: 0x84,
 };
 
 const COMMANDS: Readonly<Record<RuntimeFamily, readonly [string, ...string[]]>> = {
@@ -47,6 +49,14 @@ export function frameBytes(type: string, meta: unknown, body: Uint8Array = new U
   head[4] = FRAME_TYPES[type] ?? 0;
   head.writeUInt32BE(metaBytes.length, 5);
   return Buffer.concat([head, metaBytes, body]);
+}
+
+export interface StartOptions {
+  /** Stands for the runtime's own program and arguments. */
+  readonly program?: readonly [string, ...string[]];
+  readonly environment?: Readonly<Record<string, string>>;
+  /** A folder that outlives the agent. */
+  readonly taskRoot?: string;
 }
 
 /**
@@ -81,26 +91,28 @@ export class ConformanceAgent {
     });
   }
 
-  /** `program` stands for the runtime's own. */
   static async start(
     family: RuntimeFamily,
     code: Code,
     transport: Transport,
-    [command, ...args]: readonly [string, ...string[]] = COMMANDS[family],
+    options: StartOptions = {},
   ): Promise<ConformanceAgent> {
     const folder = mkdtempSync(join(tmpdir(), 'lambda-conformance-'));
+    const { taskRoot = join(folder, 'task') } = options;
     for (const [path, lines] of Object.entries(code)) {
-      const file = join(folder, 'task', path);
+      const file = join(taskRoot, path);
       mkdirSync(dirname(file), { recursive: true });
       writeFileSync(file, `${lines.join('\n')}\n`);
     }
+    const [command, ...args] = options.program ?? COMMANDS[family];
     const start = (channel: string, stdio: StdioOptions) =>
       spawn(command, args, {
         env: {
           PATH: '/usr/local/bin:/usr/bin:/bin',
           LAMBDA_CHANNEL: channel,
           LAMBDA_NONCE: NONCE,
-          LAMBDA_TASK_ROOT: join(folder, 'task'),
+          LAMBDA_TASK_ROOT: taskRoot,
+          ...options.environment,
         },
         stdio,
       });
@@ -119,6 +131,11 @@ export class ConformanceAgent {
     } else {
       this.streams.incoming.resume();
     }
+  }
+
+  /** What the process has written to descriptor 2 so far. */
+  get stderr(): string {
+    return this.#stderr;
   }
 
   hangUp(): void {

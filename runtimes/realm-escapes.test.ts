@@ -263,10 +263,9 @@ function weakened(replacements: readonly (readonly [string, string])[]): string 
 
 /** The INIT_ERROR, RESPONSE or ERROR of a job. */
 async function run(probe: readonly string[], program: string): Promise<ReceivedFrame> {
-  agent = await ConformanceAgent.start('nodejs', { 'job.js': [TOOLS, ...probe] }, 'socket', [
-    process.execPath,
-    program,
-  ]);
+  agent = await ConformanceAgent.start('nodejs', { 'job.js': [TOOLS, ...probe] }, 'socket', {
+    program: [process.execPath, program],
+  });
   await agent.nextFrame();
   const names = { handler: 'x.y', functionName: 'f', functionVersion: '1', functionArn: 'a', memoryMb: 128 };
   const rest = { timeoutMs: 1, environment: {}, logGroup: 'g', logStream: 's', concurrency: 1, realm: 'vm' };

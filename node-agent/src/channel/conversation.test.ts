@@ -301,6 +301,61 @@ describe('with a concurrency of 2', () => {
   });
 });
 
+describe('compiling', () => {
+  const file = (path: string, bytes: Buffer | string = 'x') => send(FrameType.COMPILED, { path }, bytes);
+
+  test('resolves with the files when the last frame has come', async () => {
+    await greet();
+    const compiled = conversation.compile();
+    file('node/v22-x64/0a1b', 'one');
+    file('python/cpython-311/lib/__init__.pyc', '');
+    send(FrameType.COMPILED, { done: true });
+    expect(await compiled).toEqual([
+      { path: 'node/v22-x64/0a1b', bytes: Buffer.from('one') },
+      { path: 'python/cpython-311/lib/__init__.pyc', bytes: Buffer.alloc(0) },
+    ]);
+    await expect.poll(() => received.map(({ type }) => type)).toEqual([FrameType.COMPILE]);
+    expect(() => conversation.init(INIT)).toThrow(/from compiling/);
+  });
+
+  test.each([
+    ['leaves the folder', () => file('../x')],
+    ['leaves the folder later', () => file('a/../../x')],
+    ['is absolute', () => file('/etc/passwd')],
+    ['has an empty name', () => file('a//b')],
+    ['is empty', () => file('')],
+    ['holds a NUL', () => file('a\0b')],
+    ['is too long', () => file('a/'.repeat(300))],
+    ['is no text', () => send(FrameType.COMPILED, { path: 1 })],
+  ])('a path that %s ends the conversation', async (_, act) => {
+    await greet();
+    const compiled = conversation.compile();
+    act();
+    await expect(compiled).rejects.toMatchObject({ violation: { message: 'COMPILED has a malformed path' } });
+  });
+
+  test.each([
+    ['a path twice', () => [file('a'), file('a')]],
+    ['a log line', () => send(FrameType.LOG, { id: null, stream: 'stdout', level: '', ts: 1 })],
+    ['READY', () => send(FrameType.READY, {})],
+    ['more than 64 MiB', () => Array.from({ length: 11 }, (_, i) => file(`f${i}`, Buffer.alloc(6 * 1024 * 1024)))],
+  ])('%s ends the conversation', async (_, act) => {
+    await greet();
+    const compiled = conversation.compile();
+    act();
+    await expect(compiled).rejects.toMatchObject({ violation: expect.anything() });
+  });
+
+  test('is over with the last frame, and cannot come unasked', async () => {
+    await greet();
+    const compiled = conversation.compile();
+    send(FrameType.COMPILED, { done: true });
+    await compiled;
+    file('a');
+    expect(await closed).toMatch(/nothing was being compiled/);
+  });
+});
+
 test('nothing is sent before READY', async () => {
   await greet();
   expect(() => invoke('a')).toThrow(/while blank/);

@@ -1,6 +1,7 @@
 import { timingSafeEqual } from 'node:crypto';
 import type { Duplex } from 'node:stream';
 import { errorText } from '@lambda-fleet/common/errors';
+import { type CompiledFile, CompiledFiles } from './compiled-files.js';
 import { encodeHead, type Frame, FrameType } from './frame.js';
 import { FrameParser } from './frame-parser.js';
 import { ProtocolViolation } from './protocol-violation.js';
@@ -91,13 +92,14 @@ const KEPT_LINE_COST_BYTES = 1_536;
 const NEWLINE = 0x0a;
 const READ_LIMITS = { bytesPerSecond: 64 * 1024 * 1024, burstBytes: 64 * 1024 * 1024 };
 
-type State = 'greeting' | 'blank' | 'initialising' | 'serving' | 'closed';
+type State = 'greeting' | 'blank' | 'initialising' | 'serving' | 'compiling' | 'closed';
 
 const NEXT: Readonly<Record<State, readonly State[]>> = {
   greeting: ['blank', 'closed'],
-  blank: ['initialising', 'closed'],
+  blank: ['initialising', 'compiling', 'closed'],
   initialising: ['serving', 'closed'],
   serving: ['closed'],
+  compiling: ['closed'],
   closed: [],
 };
 
@@ -117,6 +119,7 @@ interface InFlight extends Waiter<InvokeResult> {
  * - blank: authenticated, no code. `init` sends INIT → initialising.
  * - initialising: READY → serving; INIT_ERROR → closed by the owner, nothing else is accepted.
  * - serving: `invoke` sends INVOKE; up to INIT's `concurrency` are in flight, each until the RESPONSE or ERROR with its id.
+ * - compiling: entered by `compile` from blank; COMPILED until the last of them, after which the owner closes.
  * - closed: the stream is gone. Whatever waits is rejected with {@link ChannelClosed}.
  *
  * LOG is accepted from INIT on, PONG once for each PING; anything else that does not fit its state is a violation, which
@@ -133,6 +136,7 @@ export class Conversation implements RuntimeConversation {
   #state: State = 'greeting';
   #helloWaiter: Waiter<HelloMessage> | undefined;
   #initWaiter: Waiter<InitResult> | undefined;
+  #compiling: CompiledFiles | undefined;
   readonly #inFlight = new Map<string, InFlight>();
   #concurrency = 0;
   #frozen = false;
@@ -183,6 +187,14 @@ export class Conversation implements RuntimeConversation {
     });
     this.#stream.write(encodeHead(FrameType.INIT, message, 0));
     return result;
+  }
+
+  /** Has the code compiled and none of it run. Instead of `init`; nothing else can be asked of the runtime afterwards. */
+  compile(): Promise<readonly CompiledFile[]> {
+    this.#enter('compiling');
+    this.#compiling = new CompiledFiles();
+    this.#stream.write(encodeHead(FrameType.COMPILE, {}, 0));
+    return this.#compiling.all;
   }
 
   /**
@@ -270,6 +282,9 @@ export class Conversation implements RuntimeConversation {
         this.#takeInitWaiter('INIT_ERROR', 'initialising').resolve(result);
         break;
       }
+      case FrameType.COMPILED:
+        this.#receiveCompiled(frame);
+        break;
       case FrameType.PONG:
         if (this.#pingsUnanswered === 0) throw new ProtocolViolation('PONG came without a PING');
         this.#pingsUnanswered -= 1;
@@ -301,6 +316,12 @@ export class Conversation implements RuntimeConversation {
     return waiter;
   }
 
+  #receiveCompiled(frame: Frame): void {
+    const compiling = this.#compiling;
+    if (compiling === undefined) throw new ProtocolViolation('COMPILED came when nothing was being compiled');
+    if (compiling.receive(parseMeta(frame.meta), frame.body)) this.#compiling = undefined;
+  }
+
   #receiveResponse(frame: Frame): void {
     const meta = parseMeta(frame.meta);
     const [id, invoke] = this.#expectInFlight(meta.id);
@@ -328,7 +349,9 @@ export class Conversation implements RuntimeConversation {
   }
 
   #receiveLog(frame: Frame): void {
-    if (this.#state === 'greeting' || this.#state === 'blank') throw new ProtocolViolation('LOG came before INIT');
+    if (this.#state !== 'initialising' && this.#state !== 'serving') {
+      throw new ProtocolViolation(`LOG came while ${this.#state}`);
+    }
     if (this.#listener?.wantsLog(frame.body.length) !== true) return;
     this.#reads.spend(KEPT_LINE_COST_BYTES);
     // Printed, it would look like two lines, the second one of the platform's own making.
@@ -356,9 +379,11 @@ export class Conversation implements RuntimeConversation {
     clearTimeout(this.#helloTimer);
     clearInterval(this.#pingTimer);
     const reason = new ChannelClosed(this.#violation);
-    for (const waiter of [this.#helloWaiter, this.#initWaiter, ...this.#inFlight.values()]) waiter?.reject(reason);
+    const waiters = [this.#helloWaiter, this.#initWaiter, this.#compiling, ...this.#inFlight.values()];
+    for (const waiter of waiters) waiter?.reject(reason);
     this.#helloWaiter = undefined;
     this.#initWaiter = undefined;
+    this.#compiling = undefined;
     this.#inFlight.clear();
     this.#listener?.closed(this.#violation);
   }

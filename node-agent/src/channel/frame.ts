@@ -8,9 +8,11 @@ export const FrameType = {
   ERROR: 0x05,
   LOG: 0x06,
   PONG: 0x07,
+  COMPILED: 0x08,
   INIT: 0x81,
   INVOKE: 0x82,
   PING: 0x83,
+  COMPILE: 0x84,
 } as const;
 
 /** Bytes before `meta`: length, type and meta length. */

@@ -1,3 +1,4 @@
+import type { CompiledFile } from './compiled-files.js';
 import type { ConversationListener, InitMessage, InitResult, InvokeMessage, InvokeResult } from './conversation.js';
 
 /**
@@ -13,6 +14,11 @@ export interface RuntimeConversation {
   listen(listener: ConversationListener): void;
   /** Loads the code. Once. */
   init(message: InitMessage): Promise<InitResult>;
+  /**
+   * Compiles the code without running it, instead of `init`; only `close` may follow. Absent where programs are not compiled
+   * by the platform.
+   */
+  compile?(): Promise<readonly CompiledFile[]>;
   /**
    * Sends one event and resolves with its result. `written` is called when all of it has been taken. As many at a time as
    * INIT's `concurrency` says.

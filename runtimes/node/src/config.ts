@@ -4,6 +4,8 @@ export interface BootConfig {
   readonly channel: string;
   readonly nonce: string;
   readonly taskRoot: string;
+  /** Folder of what the platform compiled; undefined where there is none. */
+  readonly codeCache: string | undefined;
 }
 
 /**
@@ -17,5 +19,7 @@ export function takeBootConfig(): BootConfig {
   }
   delete process.env.LAMBDA_CHANNEL;
   delete process.env.LAMBDA_NONCE;
-  return { channel, nonce, taskRoot };
+  const codeCache = process.env.LAMBDA_CODE_CACHE || undefined;
+  delete process.env.LAMBDA_CODE_CACHE;
+  return { channel, nonce, taskRoot, codeCache };
 }

@@ -1,11 +1,12 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Channel } from './channel.js';
+import { useCodeCache } from './code-cache/node-compile-cache.js';
 import { setEnvironment } from './environment.js';
-import { encodeFrame, type Frame, FrameType, ProtocolViolation } from './frames.js';
+import { encodeBytes, encodeFrame, type Frame, FrameType, ProtocolViolation } from './frames.js';
 import { errorMembers, Fault } from './function-error.js';
 import type { IdleWatch } from './idle-watch.js';
 import { exit, quote } from './intrinsics.js';
-import { Job } from './job/job.js';
+import type { Job } from './job/job.js';
 import { explainLoadError } from './load-handler.js';
 import type { LogCapture } from './log-capture.js';
 import { type InitMessage, type InvokeMessage, readInit, readInvoke } from './messages.js';
@@ -19,24 +20,27 @@ type State =
   | { readonly name: 'blank' }
   | { readonly name: 'initialising'; readonly init: InitMessage }
   | { readonly name: 'serving'; readonly concurrency: number; readonly serve: Serve }
-  | { readonly name: 'failed' };
+  | { readonly name: 'failed' }
+  | { readonly name: 'compiling' };
 
 type StateName = State['name'];
 
 const NEXT: Readonly<Record<StateName, readonly StateName[]>> = {
-  blank: ['initialising'],
+  blank: ['initialising', 'compiling'],
   initialising: ['serving', 'failed'],
   serving: [],
   failed: [],
+  compiling: [],
 };
 
 /**
  * The runtime's side of the channel after HELLO.
  *
- * - `blank`: no code yet; INIT → initialising.
+ * - `blank`: no code yet; INIT → initialising, COMPILE → compiling.
  * - `initialising`: user code loads; READY → serving, INIT_ERROR → failed.
  * - `serving`: INVOKE starts the handler, up to INIT's `concurrency` at a time, each until its RESPONSE or ERROR.
  * - `failed`: INIT_ERROR is sent; only the agent ends this.
+ * - `compiling`: entered by COMPILE from blank; COMPILED frames are sent, and then only the agent ends this.
  *
  * PING is answered in every state. Any other frame in another state is a violation.
  */
@@ -50,6 +54,7 @@ export class Conversation {
     private readonly channel: Channel,
     private readonly logs: LogCapture,
     private readonly taskRoot: string,
+    private readonly codeCache: string | undefined,
     private readonly watch: IdleWatch,
   ) {}
 
@@ -64,6 +69,9 @@ export class Conversation {
       const init = readInit(frame);
       this.#enter({ name: 'initialising', init });
       void this.#initialise(init);
+    } else if (frame.type === FrameType.COMPILE && state.name === 'blank') {
+      this.#enter({ name: 'compiling' });
+      void this.#compile();
     } else {
       throw new ProtocolViolation(`frame 0x${frame.type.toString(16)} while ${state.name}`);
     }
@@ -82,6 +90,9 @@ export class Conversation {
     switch (state.name) {
       case 'failed':
         // The agent has the reason already.
+        return;
+      case 'compiling':
+        // Modules that were made to fail, so that they are not run.
         return;
       case 'initialising':
         void this.#failInit(state.init, thrown);
@@ -116,6 +127,7 @@ export class Conversation {
 
   async #initialise(init: InitMessage): Promise<void> {
     setEnvironment(init, this.taskRoot);
+    useCodeCache(this.codeCache);
     try {
       const serve = await this.#load(init);
       // A rejection that nobody handles is reported after this turn, and is still the fault of loading.
@@ -134,6 +146,8 @@ export class Conversation {
     if (!init.isJob) {
       return await serveHandler(init, this.taskRoot, this.watch);
     }
+    // Loaded here, like the compiler below, so that other sandboxes do not start slower for it.
+    const { Job } = await import('./job/job.js');
     this.#job = await Job.load(this.taskRoot, this.logs);
     return this.#job.serve;
   }
@@ -148,6 +162,19 @@ export class Conversation {
     const fault = await explainLoadError(thrown, init.handler, this.taskRoot).catch(() => thrown);
     this.logs.flush();
     this.channel.send(encodeFrame(FrameType.INIT_ERROR, `{${errorMembers(fault)}${locationMember(fault)}}`));
+  }
+
+  async #compile(): Promise<void> {
+    try {
+      const { compileTree } = await import('./code-cache/compile-tree.js');
+      for (const { path, bytes } of await compileTree(this.taskRoot)) {
+        this.channel.send(encodeBytes(FrameType.COMPILED, `{"path":${quote(path)}}`, bytes));
+      }
+      this.channel.send(encodeFrame(FrameType.COMPILED, '{"done":true}'));
+    } catch {
+      // A folder that cannot be written to, say. The agent sees that nothing came of it.
+      exit(1);
+    }
   }
 
   #onInvoke(invoke: InvokeMessage, body: Buffer, concurrency: number, serve: Serve): void {

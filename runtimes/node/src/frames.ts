@@ -23,9 +23,11 @@ export const FrameType = {
   ERROR: 0x05,
   LOG: 0x06,
   PONG: 0x07,
+  COMPILED: 0x08,
   INIT: 0x81,
   INVOKE: 0x82,
   PING: 0x83,
+  COMPILE: 0x84,
 } as const;
 
 export type FrameType = (typeof FrameType)[keyof typeof FrameType];
@@ -59,6 +61,18 @@ export function encodeFrame(type: FrameType, meta: string, body = '', encoding: 
   if (bodyBytes > 0) {
     writeText(frame, body, 9 + metaBytes, encoding);
   }
+  return frame;
+}
+
+/** One frame with bytes as its body. `meta` is JSON text. */
+export function encodeBytes(type: FrameType, meta: string, body: Buffer): Buffer {
+  const metaBytes = byteLength(meta);
+  const frame = allocate(9 + metaBytes + body.length);
+  writeU32(frame, 5 + metaBytes + body.length, 0);
+  frame[4] = type;
+  writeU32(frame, metaBytes, 5);
+  writeText(frame, meta, 9, 'utf8');
+  copyBytes(body, frame, 9 + metaBytes);
   return frame;
 }
 

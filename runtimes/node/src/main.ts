@@ -31,7 +31,7 @@ function converse(streams: ChannelStreams): void {
   const channel = new Channel(streams);
   const logs = new LogCapture(channel);
   const idleWatch = new IdleWatch(channel);
-  const conversation = new Conversation(channel, logs, config.taskRoot, idleWatch);
+  const conversation = new Conversation(channel, logs, config.taskRoot, config.codeCache, idleWatch);
   const frames = new FrameReader((frame) => conversation.onFrame(frame));
 
   // Ticks are counted instead of clock time: a process that was frozen for a minute has missed at most one.

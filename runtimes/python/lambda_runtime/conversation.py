@@ -1,13 +1,27 @@
 """The runtime's side of the channel after HELLO."""
 
 from json import dumps, loads
+from warnings import simplefilter
 
 from .call_handler import HandlerCall
 from .channel import quote
+from .code_cache import compile_tree, use_code_cache
 from .context import Context
 from .environment import set_environment, set_trace_id
 from .errors import Fault, error_members
-from .frames import ERROR, INIT, INIT_ERROR, INVOKE, PING, PONG, READY, RESPONSE, ProtocolViolation
+from .frames import (
+    COMPILE,
+    COMPILED,
+    ERROR,
+    INIT,
+    INIT_ERROR,
+    INVOKE,
+    PING,
+    PONG,
+    READY,
+    RESPONSE,
+    ProtocolViolation,
+)
 from .http_response import http_response
 from .job import Job
 from .load_handler import load_handler
@@ -17,6 +31,7 @@ _BLANK = "blank"
 _IDLE = "idle"
 _BUSY = "busy"
 _FAILED = "failed"
+_COMPILED = "compiled"
 
 _INIT_FIELDS = {
     "handler": str,
@@ -34,20 +49,21 @@ _INVOKE_FIELDS = {"id": str, "deadlineMs": (int, float), "arn": str, "traceId": 
 
 
 class Conversation:
-    """States: blank → (INIT) busy → idle or failed; idle → (INVOKE) busy → idle.
+    """States: blank → (INIT) busy → idle or failed; idle → (INVOKE) busy → idle; blank → (COMPILE) busy → compiled.
 
     The main thread handles frames and runs user code, one after the other. PING is
     answered in every state; any other frame in another state is a violation. After
-    INIT_ERROR (failed) only the agent ends the conversation.
+    INIT_ERROR (failed) and the last COMPILED only the agent ends the conversation.
 
     The state changes before the frame that tells the agent is sent, so that the agent's
     next frame always finds the new state, whichever thread receives it.
     """
 
-    def __init__(self, channel, logs, task_root):
+    def __init__(self, channel, logs, task_root, code_cache):
         self._channel = channel
         self._logs = logs
         self._task_root = task_root
+        self._code_cache = code_cache
         self._state = _BLANK
         self._init = None
         self._call = None
@@ -76,6 +92,9 @@ class Conversation:
             if init["realm"] not in ("", "vm"):
                 raise ProtocolViolation(f'INIT with the realm {dumps(init["realm"])}')
             self._initialise(init)
+        elif frame.type == COMPILE and self._state == _BLANK:
+            self._state = _BUSY
+            self._compile()
         else:
             raise ProtocolViolation(f"frame 0x{frame.type:x} while {self._state}")
 
@@ -83,6 +102,7 @@ class Conversation:
         self._init = init
         try:
             set_environment(init, self._task_root)
+            use_code_cache(self._code_cache, self._task_root)
             if init["realm"] == "vm":
                 self._call = Job.load(self._task_root)
             else:
@@ -97,6 +117,14 @@ class Conversation:
             self._logs.flush()
             self._state = _IDLE
             self._channel.send(READY, "{}")
+
+    def _compile(self):
+        # Of dubious code; nobody reads them here.
+        simplefilter("ignore")
+        for path, compiled in compile_tree(self._task_root):
+            self._channel.send(COMPILED, f'{{"path":{quote(path)}}}', compiled)
+        self._state = _COMPILED
+        self._channel.send(COMPILED, '{"done":true}')
 
     def _invoke(self, invoke, body):
         invocation_id = quote(invoke["id"])

@@ -6,11 +6,12 @@ import time
 
 
 def take_boot_config():
-    """``(channel, nonce, task root)``; the first two are removed, because user code must not find them."""
+    """``(channel, nonce, task root, code cache or None)``; all but the task root are removed: they are not for user code."""
     try:
         channel = os.environ.pop("LAMBDA_CHANNEL")
         nonce = os.environ.pop("LAMBDA_NONCE")
-        return channel, nonce, os.environ["LAMBDA_TASK_ROOT"]
+        code_cache = os.environ.pop("LAMBDA_CODE_CACHE", "") or None
+        return channel, nonce, os.environ["LAMBDA_TASK_ROOT"], code_cache
     except KeyError as missing:
         raise SystemExit(f"lambda runtime: {missing} is not set: a node agent starts this program.") from None
 

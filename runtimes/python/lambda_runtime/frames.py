@@ -14,9 +14,11 @@ RESPONSE = 0x04
 ERROR = 0x05
 LOG = 0x06
 PONG = 0x07
+COMPILED = 0x08
 INIT = 0x81
 INVOKE = 0x82
 PING = 0x83
+COMPILE = 0x84
 
 _HEAD = struct.Struct(">IBI")
 _LENGTH = struct.Struct(">I")

@@ -18,14 +18,14 @@ _SILENT_TICKS_MAX = 30
 
 
 def run():
-    channel_name, nonce, task_root = take_boot_config()
+    channel_name, nonce, task_root, code_cache = take_boot_config()
     try:
         channel = Channel(channel_name)
     except OSError as error:
         _fail(f"cannot connect to its agent: {error}")
     logs = LogCapture(channel)
     logs.install()
-    conversation = Conversation(channel, logs, task_root)
+    conversation = Conversation(channel, logs, task_root, code_cache)
     received = []
     receiving = threading.Lock()
     watch = threading.Thread(target=_watch, args=(channel, conversation, received, receiving), daemon=True)
