@@ -30,7 +30,12 @@ export class BlankUnderTest {
       nonce,
       ...directories,
     });
-    const conversation = startConversation(runtime, await instance.channel, nonce);
+    const conversation = startConversation({
+      runtime,
+      stream: await instance.channel,
+      nonce,
+      taskRoot: driver.taskRootInside(directories.taskDir),
+    });
     conversation.listen({ wantsLog: () => false, log: () => {}, closed: () => instance.channelClosed() });
     await conversation.hello;
     return new BlankUnderTest(conversation, directories, instance, () => places.remove(id));

@@ -3,11 +3,13 @@ import { join } from 'node:path';
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { RuntimeOffer } from '@lambda-fleet/proto';
 import { ArtifactCache } from '../artifacts/artifact-cache.js';
+import { CodeCache } from '../artifacts/code-cache.js';
 import { LinkedTrees } from '../artifacts/linked-trees.js';
 import { DockerDriver } from '../drivers/docker/docker-driver.js';
 import type { ChannelTransport } from '../drivers/docker/engine-location.js';
 import { ProcessDriver } from '../drivers/process/process-driver.js';
 import type { SandboxDriver } from '../drivers/sandbox-driver.js';
+import { CompiledCode } from '../invocations/compiled-code.js';
 import type { FetchArtifact } from '../invocations/invocation.js';
 import { InvocationRunner } from '../invocations/invocation-runner.js';
 import type { HostOffer } from '../invocations/shape-of.js';
@@ -140,7 +142,11 @@ export async function openHost(options: HostOptions): Promise<Host> {
     log,
   });
   const trees = new LinkedTrees(log);
-  const runner = new InvocationRunner({ pool, artifacts, trees, offer, log });
+  const codeCache = await CodeCache.open({ directory: join(workDir, 'compiled'), log });
+  const digests = new Map(runtimes.map(({ name, digest }) => [String(name), digest]));
+  const digestOf = (runtime: string) => digests.get(runtime) ?? '';
+  const compiled = new CompiledCode({ pool, artifacts, trees, cache: codeCache, digestOf, log });
+  const runner = new InvocationRunner({ pool, artifacts, trees, compiled, offer, log });
   const leaks = new LeakWatch({
     driver,
     knows: (id) => pool.knows(id),
@@ -155,7 +161,7 @@ export async function openHost(options: HostOptions): Promise<Host> {
   const close = async (): Promise<void> => {
     clearInterval(tidying);
     await Promise.all([runner.close(), tried?.close(), leaks.close()]);
-    await trees.close();
+    await Promise.all([trees.close(), codeCache.close()]);
     await remembered.flushed();
     await rmdir(socketRoot).catch((err: unknown) => log.warn({ err, socketRoot }, 'socket_root_not_removed'));
   };

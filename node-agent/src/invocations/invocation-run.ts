@@ -7,6 +7,7 @@ import { ChannelClosed, type InitMessage } from '../channel/conversation.js';
 import { RunAbandoned } from '../sandboxes/run-deadlines.js';
 import type { Sandbox } from '../sandboxes/sandbox.js';
 import type { SandboxPool } from '../sandboxes/sandbox-pool.js';
+import type { CompiledCode } from './compiled-code.js';
 import type { AgentInvocation, InvocationSink } from './invocation.js';
 import { InvocationLog } from './invocation-log.js';
 import { Meter, microsecondsSince } from './meter.js';
@@ -28,6 +29,7 @@ export interface InvocationRunOptions {
   readonly pool: SandboxPool;
   readonly artifacts: ArtifactCache;
   readonly trees: LinkedTrees;
+  readonly compiled: CompiledCode;
   /** Where the output of each sandbox goes; shared by all runs, because a sandbox outlives them. */
   readonly outputs: WeakMap<Sandbox, SandboxOutput>;
   readonly log: Logger;
@@ -93,7 +95,10 @@ export class InvocationRun {
     const claimedAt = performance.now();
     const { lease, waitedMs } = await this.#bootWithCode();
     void this.sandbox.settled.then(() => lease.release());
-    await this.options.trees.place(lease.tree, lease.files, this.sandbox.taskDir);
+    await Promise.all([
+      this.options.trees.place(lease.tree, lease.files, this.sandbox.taskDir),
+      this.options.compiled.place(invocation.spec, this.sandbox),
+    ]);
     this.#meter.queueUs = Math.round((claimedAt - invocation.arrivedAt + waitedMs) * 1000);
     this.#meter.sandboxUs = Math.max(0, microsecondsSince(claimedAt) - Math.round(waitedMs * 1000));
 
@@ -111,6 +116,7 @@ export class InvocationRun {
       this.sandbox.stop('init_failed');
       return fromError(init.error, init.location);
     }
+    if (!invoke.singleUse) this.options.compiled.loaded(invocation.spec, this.sandbox.shape, this.#meter.initUs);
     if (invoke.kind === InvokeKind.CHECK) return CHECKED;
     if (!this.sandbox.release()) throw new ChannelClosed(undefined);
     return this.#invoke();

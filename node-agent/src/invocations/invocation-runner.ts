@@ -14,6 +14,7 @@ import type { LinkedTrees } from '../artifacts/linked-trees.js';
 import type { Sandbox } from '../sandboxes/sandbox.js';
 import type { SandboxPool } from '../sandboxes/sandbox-pool.js';
 import { alreadyChecked } from './already-checked.js';
+import type { CompiledCode } from './compiled-code.js';
 import type { AgentInvocation, InvocationSink } from './invocation.js';
 import { InvocationRun } from './invocation-run.js';
 import type { SandboxOutput } from './sandbox-output.js';
@@ -24,6 +25,7 @@ export interface InvocationRunnerOptions {
   readonly pool: SandboxPool;
   readonly artifacts: ArtifactCache;
   readonly trees: LinkedTrees;
+  readonly compiled: CompiledCode;
   readonly offer: HostOffer;
   readonly log: Logger;
 }

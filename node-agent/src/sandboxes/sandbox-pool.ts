@@ -124,10 +124,17 @@ export class SandboxPool {
       this.#blanks.remove(blank);
       blank.assign(shape);
     }
-    this.#accounts.promise(sandbox, amount);
-    this.#counts.set(sandbox.key, (this.#counts.get(sandbox.key) ?? 0) + 1);
-    this.#notify();
-    return sandbox;
+    return this.#admit(sandbox, amount);
+  }
+
+  /**
+   * A new sandbox for this shape, to be used once for something that can wait; undefined unless there is room to spare.
+   * Nothing is given up for it, and no blank.
+   */
+  spare(shape: SandboxShape): Sandbox | undefined {
+    const amount = amountOf(shape.memoryMb);
+    if (!this.#hasToSpare(amount)) return undefined;
+    return this.#admit(this.#create(kindOf(shape, this.options.driver.adjustable), shape), amount);
   }
 
   /** Boots a claimed sandbox once its place is free, and fits it to its function. Resolves with the milliseconds it waited for its place. */
@@ -227,12 +234,23 @@ export class SandboxPool {
     return sandbox;
   }
 
+  #admit(sandbox: Sandbox, amount: Amount): Sandbox {
+    this.#accounts.promise(sandbox, amount);
+    this.#counts.set(sandbox.key, (this.#counts.get(sandbox.key) ?? 0) + 1);
+    this.#notify();
+    return sandbox;
+  }
+
+  /** For what nobody waits for. As much again stays free: or the next start would have to give up what was just made. */
+  #hasToSpare(amount: Amount): boolean {
+    const { free } = this.#accounts;
+    const spare = free.memoryBytes >= 2 * amount.memoryBytes && free.slots >= 2 * amount.slots;
+    return spare && !this.#closing && !this.#pressure.high;
+  }
+
   #createBlank(kind: SandboxKind): Sandbox | undefined {
     const amount = amountOf(blankLimits(kind).memoryMb);
-    const { free } = this.#accounts;
-    // As much again stays free: or the next start would have to give up what was just made.
-    const spare = free.memoryBytes >= 2 * amount.memoryBytes && free.slots >= 2;
-    if (this.#closing || !spare || this.#pressure.high) return undefined;
+    if (!this.#hasToSpare(amount)) return undefined;
     const blank = this.#create(kind, undefined);
     this.#accounts.promise(blank, amount);
     return blank;

@@ -1,30 +1,20 @@
 import { randomBytes } from 'node:crypto';
 import { withDeadline } from '@lambda-fleet/common/deadline';
-import type { Logger } from '@lambda-fleet/common/logger';
+import type { CompiledFile } from '../channel/compiled-files.js';
 import type { InitMessage, InitResult, InvokeMessage, InvokeResult } from '../channel/conversation.js';
 import type { ProtocolViolation } from '../channel/protocol-violation.js';
 import type { RuntimeConversation } from '../channel/runtime-conversation.js';
 import { startConversation } from '../channel/start-conversation.js';
 import type { OutputStream } from '../drivers/output-tap.js';
-import type { SandboxDriver, SandboxExit, SandboxInstance, SandboxUsage } from '../drivers/sandbox-driver.js';
+import type { SandboxExit, SandboxInstance, SandboxUsage } from '../drivers/sandbox-driver.js';
 import { RunDeadlines } from './run-deadlines.js';
-import type { SandboxDirectories, SandboxPlaces } from './sandbox-directories.js';
+import type { SandboxDirectories } from './sandbox-directories.js';
 import { describeExit, exitWithin } from './sandbox-exit.js';
 import { blankLimits, bootSpec, type SandboxKind, startLimits } from './sandbox-kind.js';
 import type { SandboxListener } from './sandbox-listener.js';
+import type { SandboxOptions } from './sandbox-options.js';
 import { type SandboxShape, shapeKey } from './sandbox-shape.js';
 import { isEnding, NEXT_STATES, type SandboxEnd, type SandboxState, type StopReason } from './sandbox-states.js';
-
-export interface SandboxOptions {
-  readonly kind: SandboxKind;
-  /** What it is for; undefined makes a blank, which is told by {@link Sandbox.assign}. */
-  readonly shape: SandboxShape | undefined;
-  readonly driver: SandboxDriver;
-  readonly places: SandboxPlaces;
-  readonly log: Logger;
-  /** Called in the turn of each change of state or of what runs in it. */
-  readonly changed: (sandbox: Sandbox, from: SandboxState) => void;
-}
 
 export interface TimedInvokeResult {
   readonly result: InvokeResult;
@@ -213,6 +203,17 @@ export class Sandbox {
     } finally {
       clearTimeout(deadline);
     }
+  }
+
+  /**
+   * blank → specialising, and no further: the code in {@link taskDir} is compiled, not run, and the caller stops the
+   * sandbox afterwards. Rejects with ChannelClosed.
+   */
+  async compile(): Promise<readonly CompiledFile[]> {
+    const conversation = this.#conversationIn('blank');
+    if (conversation.compile === undefined) throw new Error(`${this.kind.runtime} does not compile`);
+    this.#enter('specialising');
+    return await conversation.compile();
   }
 
   /**
