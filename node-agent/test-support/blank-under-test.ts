@@ -30,12 +30,8 @@ export class BlankUnderTest {
       nonce,
       ...directories,
     });
-    const conversation = startConversation({
-      runtime,
-      stream: await instance.channel,
-      nonce,
-      taskRoot: driver.taskRootInside(directories.taskDir),
-    });
+    const taskRoot = driver.taskRootInside(directories.taskDir);
+    const conversation = startConversation({ runtime, stream: await instance.channel, nonce, taskRoot });
     conversation.listen({ wantsLog: () => false, log: () => {}, closed: () => instance.channelClosed() });
     await conversation.hello;
     return new BlankUnderTest(conversation, directories, instance, () => places.remove(id));

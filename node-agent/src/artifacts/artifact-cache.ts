@@ -6,6 +6,7 @@ import type { Logger } from '@lambda-fleet/common/logger';
 import type { FetchArtifact } from '../invocations/invocation.js';
 import { diskShortage } from './disk-shortage.js';
 import { downloadArtifact } from './download-artifact.js';
+import { removeUnfinishedTrees } from './linked-trees.js';
 
 const DEFAULT_BYTES_HIGH = 10 * 1024 * 1024 * 1024;
 /** Of the high watermark: removing a little more at once spares doing it at every arrival. */
@@ -215,7 +216,7 @@ export class ArtifactCache {
       const place = join(this.options.directory, name, ENTRY_FILE);
       try {
         const { bytes, files } = JSON.parse(await readFile(place, 'utf8')) as Pick<Entry, 'bytes' | 'files'>;
-        await removeUnfinished(join(this.options.directory, name));
+        await removeUnfinishedTrees(join(this.options.directory, name));
         this.#add(name, { bytes, files, lastUsedMs: (await stat(place)).mtimeMs, leases: 0 });
       } catch (err) {
         this.options.log.warn({ err, sha256: name }, 'artifact_unreadable');
@@ -224,10 +225,4 @@ export class ArtifactCache {
     }
     await this.tidy();
   }
-}
-
-/** What `LinkedTrees` was making of an artifact, or moving out of it, when the agent died. */
-async function removeUnfinished(folder: string): Promise<void> {
-  const unfinished = (await readdir(folder)).filter((name) => /^(spare-new|taken)-/.test(name));
-  await Promise.all(unfinished.map((name) => rm(join(folder, name), { recursive: true, force: true })));
 }

@@ -5,6 +5,7 @@ import { createLogger } from '@lambda-fleet/common/logger';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { CompiledFile } from '../channel/compiled-files.js';
 import { CodeCache, type CodeCacheKey } from './code-cache.js';
+import { LinkedTrees } from './linked-trees.js';
 
 const log = createLogger('test', 'silent');
 let root: string;
@@ -13,13 +14,16 @@ let directory: string;
 beforeEach(async () => {
   root = await mkdtemp(join(tmpdir(), 'code-cache-'));
   directory = join(root, 'cache');
+  trees = new LinkedTrees(log);
 });
 afterEach(async () => {
   vi.useRealTimers();
+  await trees.close();
   await rm(root, { recursive: true, force: true });
 });
 
-const open = (bytesMax?: number): Promise<CodeCache> => CodeCache.open({ directory, bytesMax, log });
+let trees: LinkedTrees;
+const open = (bytesMax?: number): Promise<CodeCache> => CodeCache.open({ directory, bytesMax, trees, log });
 const key = (digit: string, platform = 'node-22 runc 128'): CodeCacheKey => ({
   artifactSha256: digit.repeat(64),
   platform,

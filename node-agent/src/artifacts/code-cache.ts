@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { withDeadline } from '@lambda-fleet/common/deadline';
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { CompiledFile } from '../channel/compiled-files.js';
-import { linkTree } from './link-tree.js';
+import { type LinkedTrees, removeUnfinishedTrees } from './linked-trees.js';
 
 const DEFAULT_BYTES_MAX = 2 * 1024 * 1024 * 1024;
 /** Of the limit: removing a little more at once spares doing it at every arrival. */
@@ -24,6 +24,8 @@ export interface CodeCacheOptions {
   readonly directory: string;
   /** Above it, trees are removed, least recently used first. Default 2 GiB. */
   readonly bytesMax?: number | undefined;
+  /** Links the trees into sandboxes. */
+  readonly trees: LinkedTrees;
   readonly log: Logger;
 }
 
@@ -35,6 +37,7 @@ export interface CodeCacheKey {
 
 interface Entry {
   readonly bytes: number;
+  readonly files: number;
   lastUsedMs: number;
 }
 
@@ -84,7 +87,7 @@ export class CodeCache {
     // Only orders the removals after a restart.
     utimes(join(place, ENTRY_FILE), now, now).catch(() => {});
     try {
-      await linkTree(join(place, TREE), target);
+      await this.options.trees.place(join(place, TREE), entry.files, target);
       return true;
     } catch (err) {
       // Removed meanwhile. What has been linked is whole, file by file, and serves.
@@ -127,8 +130,10 @@ export class CodeCache {
     try {
       const files = await withDeadline('compiling code', COMPILE_DEADLINE_MS, compile());
       const bytes = await writeTree(place, files);
+      const size = { bytes, files: files.length };
+      await writeFile(join(place, ENTRY_FILE), JSON.stringify(size));
       await rename(place, join(this.options.directory, name));
-      this.#add(name, { bytes, lastUsedMs: Date.now() });
+      this.#add(name, { ...size, lastUsedMs: Date.now() });
       this.#evict(name);
       const ms = Math.round(performance.now() - startedAt);
       this.options.log.info({ name, files: files.length, bytes, ms }, 'code_compiled');
@@ -181,8 +186,9 @@ export class CodeCache {
       if (!ENTRY_NAME.test(name)) continue;
       const file = join(directory, name, ENTRY_FILE);
       try {
-        const { bytes } = JSON.parse(await readFile(file, 'utf8')) as { readonly bytes: number };
-        this.#add(name, { bytes, lastUsedMs: (await stat(file)).mtimeMs });
+        const { bytes, files } = JSON.parse(await readFile(file, 'utf8')) as Pick<Entry, 'bytes' | 'files'>;
+        await removeUnfinishedTrees(join(directory, name));
+        this.#add(name, { bytes, files, lastUsedMs: (await stat(file)).mtimeMs });
       } catch (err) {
         log.warn({ err, name }, 'code_cache_unreadable');
         await rm(join(directory, name), { recursive: true, force: true });
@@ -204,7 +210,6 @@ async function writeTree(place: string, files: readonly CompiledFile[]): Promise
     await chmod(path, 0o644);
     bytes += file.bytes.length + FILE_OVERHEAD_BYTES;
   }
-  await writeFile(join(place, ENTRY_FILE), JSON.stringify({ bytes }));
   return bytes;
 }
 

@@ -95,6 +95,12 @@ export class LinkedTrees {
   }
 }
 
+/** What an agent that died was making of a tree in this folder, or moving out of it. */
+export async function removeUnfinishedTrees(folder: string): Promise<void> {
+  const unfinished = (await readdir(folder)).filter((name) => /^(spare-new|taken)-/.test(name));
+  await Promise.all(unfinished.map((name) => rm(join(folder, name), { recursive: true, force: true })));
+}
+
 async function empty(folder: string): Promise<void> {
   await Promise.all((await readdir(folder)).map((name) => rm(join(folder, name), { recursive: true, force: true })));
 }

@@ -142,7 +142,7 @@ export async function openHost(options: HostOptions): Promise<Host> {
     log,
   });
   const trees = new LinkedTrees(log);
-  const codeCache = await CodeCache.open({ directory: join(workDir, 'compiled'), log });
+  const codeCache = await CodeCache.open({ directory: join(workDir, 'compiled'), trees, log });
   const digests = new Map(runtimes.map(({ name, digest }) => [String(name), digest]));
   const digestOf = (runtime: string) => digests.get(runtime) ?? '';
   const compiled = new CompiledCode({ pool, artifacts, trees, cache: codeCache, digestOf, log });
