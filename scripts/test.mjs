@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { endAll, npmProgram, run } from './setup/command.mjs';
-import { installDebianPackages } from './setup/debian-packages.mjs';
+import { findProgram, installDebianPackages, mayInstallPackages } from './setup/debian-packages.mjs';
 import { dockerClient } from './setup/docker-client.mjs';
 import { findOrStartEngine, mayStartEngine } from './setup/docker-engine.mjs';
 import { checkNodeVersion } from './setup/node-version.mjs';
@@ -67,6 +67,7 @@ async function main({ steps, filters }) {
   });
   let obstacle;
   if (wants('build') || wants('generated') || projects.length > 0) {
+    await report.setUp('C compiler', ensureCompiler);
     const built = await report.check('build', () => command('npm', ['run', 'build']));
     if (!built) obstacle = 'the build failed';
   }
@@ -81,6 +82,13 @@ async function main({ steps, filters }) {
     else report.notRun(project, obstacle);
   }
   if (projects.length > 0) await report.check('nothing left behind', checkNothingLeft);
+}
+
+/** Where it cannot be installed, another compiler serves as well; without any, the build says what is missing. */
+async function ensureCompiler() {
+  if (findProgram('musl-gcc') !== undefined) return 'musl-gcc';
+  if (!mayInstallPackages()) return findProgram('gcc') ?? 'none';
+  return await installDebianPackages(['musl-gcc']);
 }
 
 function lint() {

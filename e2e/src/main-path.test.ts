@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -59,6 +59,24 @@ describe.each(['docker', 'process'] as const)('the main path on the %s driver', 
       expect(answer.text).toContain(name.startsWith('echo') ? '"ping":1' : '5');
     },
   );
+
+  it('deploys a program, and says what is wrong with one that cannot be run', async () => {
+    const { stderr } = await deployExample('hello-provided');
+    expect(stderr).toContain('provided, bootstrap');
+    expect((await fleet.function('hello-provided', '/?name=World')).json()).toEqual({ message: 'Hello, World!' });
+    const invoked = await fleet.cli(['invoke', 'hello-provided', '--data', '{"name":"you"}']);
+    expect(JSON.parse(invoked.stdout)).toEqual({ message: 'Hello, you!' });
+    const dir = await mkdtemp(join(folder, 'program-'));
+    await writeFile(join(dir, 'bootstrap'), '#!/bin/bash\n');
+    const refused = await fleet.cli(['deploy', dir, '--name', 'not-executable']);
+    expect(refused.code).not.toBe(0);
+    expect(refused.stderr).toMatch(/permission denied.*chmod \+x bootstrap/);
+    const source = await readFile(join(REPOSITORY, 'examples/hello-provided/bootstrap'), 'utf8');
+    const pasted = { runtime: 'provided', code: { source }, event: { name: 'pasted' } };
+    expect((await fleet.api('POST', '/api/functions/test', pasted)).json()).toMatchObject({
+      body: '{"message":"Hello, pasted!"}',
+    });
+  });
 
   it('says in the receipt that the second call reuses the sandbox', async () => {
     await fleet.function('greet', '/');

@@ -9,6 +9,7 @@ const DEBIAN_PACKAGES = {
   dockerd: { package: 'docker.io', reason: 'the engine that runs functions in containers' },
   runsc: { package: 'runsc', reason: 'gVisor, which the private engine offers beside runc' },
   'redis-server': { package: 'redis-server', reason: 'what several control planes share; no test talks to it yet' },
+  'musl-gcc': { package: 'musl-tools', reason: 'compiles the static init that starts programs and container images' },
   debootstrap: { package: 'debootstrap', reason: 'makes the base image where the engine reaches no registry' },
 };
 
@@ -42,6 +43,10 @@ export async function installDebianPackages(programs) {
   const still = missing.filter((program) => findProgram(program) === undefined);
   if (still.length > 0) throw new Error(whatToInstall(still, 'apt-get installed them but they are not on the PATH'));
   return `installed ${packages.join(', ')}`;
+}
+
+export function mayInstallPackages() {
+  return process.getuid?.() === 0 && findProgram('apt-get') !== undefined;
 }
 
 function whatToInstall(programs, why) {

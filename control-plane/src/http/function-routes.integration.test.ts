@@ -117,8 +117,22 @@ describe('the functions API', () => {
   });
 
   it.each([
+    ["Couldn't find valid bootstrap(s): [/var/task/bootstrap]", 'needs a file named bootstrap at its root'],
+    ['fork/exec /var/task/bootstrap: permission denied', 'chmod +x bootstrap'],
+    ['fork/exec /var/task/bootstrap: exec format error', 'a program for Linux'],
+    ['fork/exec /var/task/bootstrap: no such file or directory', 'interpreter'],
+    ['chdir: something else', 'The program cannot be started: chdir: something else.'],
+  ])('says of a program that cannot be started (%s) what to do', async (errorMessage, advice) => {
+    plane.behave.check = failure('Runtime.InvalidEntrypoint', { errorMessage });
+    const answer = await plane.call('POST', '/api/functions', { name: 'program', code, runtime: 'provided' });
+    expect(answer).toMatchObject({ status: 400, body: { error: { code: 'handler_not_found' } } });
+    expect(answer.body).toMatchObject({ error: { message: expect.stringContaining(advice) } });
+  });
+
+  it.each([
     ['Runtime.HandlerNotFound', 'index.handler', 400],
     ['Runtime.MalformedHandlerName', 'handler', 400],
+    ['Runtime.InvalidEntrypoint', 'bootstrap', 400],
     ['Runtime.ImportModuleError', 'missing.handler', 400],
     ['Runtime.ImportModuleError', 'index.handler', 201],
     ['ReferenceError', 'index.handler', 201],

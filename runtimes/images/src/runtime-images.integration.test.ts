@@ -5,6 +5,8 @@ import { type BuiltImage, buildImages } from './build-images.js';
 import { imageName, RUNTIME_IMAGES } from './image-set.js';
 
 const docker = new Docker();
+/** In the base of all of them. */
+const PYTHON = '/usr/bin/python3';
 
 /** Prints one JSON object about the sandbox it runs in. */
 const NODE_PROBE = `
@@ -54,8 +56,9 @@ describe('the runtime images', () => {
 
   it.each(RUNTIME_IMAGES)('$runtime: runs unprivileged, read-only and without a network', async (image) => {
     const { repo, tag } = imageName(image.runtime);
-    const probe = image.node === undefined ? ['-I', '-c', PYTHON_PROBE] : ['-e', NODE_PROBE];
-    const seen = await printedBy(`${repo}:${tag}`, [image.entry[0] ?? '', ...probe]);
+    const probe =
+      image.node === undefined ? [PYTHON, '-I', '-c', PYTHON_PROBE] : [image.entry[0] ?? '', '-e', NODE_PROBE];
+    const seen = await printedBy(`${repo}:${tag}`, probe);
     expect(seen).toMatchObject({
       version: image.node === undefined ? expect.stringMatching(/^3\.11\./) : image.node.version,
       uid: 65534,
@@ -76,10 +79,11 @@ describe('the runtime images', () => {
     const { Config } = await docker.getImage(`${repo}:${tag}`).inspect();
     const entry: unknown = JSON.parse(Config.Labels['lambda.entry'] ?? 'null');
     expect(entry).toEqual(image.entry);
-    const check = `const fs = require('node:fs'); fs.accessSync('${image.programInside}', fs.constants.R_OK); console.log('true');`;
-    const checkPython = `import os; print('true' if os.access('${image.programInside}', os.R_OK) else 'false')`;
-    const probe = image.node === undefined ? ['-I', '-c', checkPython] : ['-e', check];
-    expect(await printedBy(`${repo}:${tag}`, [image.entry[0] ?? '', ...probe])).toBe(true);
+    const right = image.entry[0] === image.programInside ? 'X_OK' : 'R_OK';
+    const check = `const fs = require('node:fs'); fs.accessSync('${image.programInside}', fs.constants.${right}); console.log('true');`;
+    const checkPython = `import os; print('true' if os.access('${image.programInside}', os.${right}) else 'false')`;
+    const probe = image.node === undefined ? [PYTHON, '-I', '-c', checkPython] : [image.entry[0] ?? '', '-e', check];
+    expect(await printedBy(`${repo}:${tag}`, probe)).toBe(true);
   });
 
   it('hold no program that gives its caller another user', async () => {
