@@ -61,7 +61,11 @@ export type InvokeResult =
 export class ChannelClosed extends Error {
   override readonly name = 'ChannelClosed';
 
-  constructor(readonly violation: ProtocolViolation | undefined) {
+  constructor(
+    readonly violation: ProtocolViolation | undefined,
+    /** False when it is certain that nothing of what was to be sent has reached the runtime. */
+    readonly entered = true,
+  ) {
     super(violation === undefined ? 'the runtime closed the channel' : violation.message);
   }
 }

@@ -162,6 +162,9 @@ export class InvocationRun {
     const { invoke } = this.invocation;
     this.#meter.finish();
     if (err instanceof RunAbandoned) return fromAbandoned(err.reason, invoke.invocationId, this.sandbox.shape);
+    if (this.#phase === 'run' && err instanceof ChannelClosed && !err.entered) {
+      return notStarted('The program ended before it took the event.');
+    }
     if (this.#phase === 'boot') {
       log.warn({ err, invocation: invoke.invocationId, sandbox: this.sandbox.id }, 'sandbox_start_failed');
       this.sandbox.stop('boot_failed');

@@ -88,7 +88,9 @@ export class ProgramConversation implements RuntimeConversation {
   }
 
   invoke(message: InvokeMessage, event: Buffer, written: () => void): Promise<InvokeResult> {
-    if (this.#api === undefined || this.#closed) return Promise.reject(new ChannelClosed(this.#channel.violation));
+    if (this.#api === undefined || this.#closed) {
+      return Promise.reject(new ChannelClosed(this.#channel.violation, false));
+    }
     return this.#api.invoke(message, event, written);
   }
 
@@ -102,9 +104,8 @@ export class ProgramConversation implements RuntimeConversation {
 
   #channelClosed(violation: ProtocolViolation | undefined): void {
     this.#closed = true;
-    const reason = new ChannelClosed(violation);
-    this.#rejectInit(reason);
-    this.#api?.close(reason);
+    this.#rejectInit(new ChannelClosed(violation));
+    this.#api?.close(violation);
     this.#listener?.closed(violation);
   }
 }

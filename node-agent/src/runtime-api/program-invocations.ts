@@ -1,4 +1,5 @@
-import type { InvokeMessage, InvokeResult } from '../channel/conversation.js';
+import { ChannelClosed, type InvokeMessage, type InvokeResult } from '../channel/conversation.js';
+import type { ProtocolViolation } from '../channel/protocol-violation.js';
 import { type ApiState, INVALID_REQUEST_ID, invalidTransition, type Refusal } from './runtime-api-errors.js';
 
 /** One event for a program. */
@@ -36,6 +37,8 @@ export class ProgramInvocations {
   readonly #entries = new Map<string, Entry>();
   readonly #queue: Entry[] = [];
   readonly #waiting = new Set<Deliver>();
+  /** Who wants to know whether the program goes on. */
+  readonly #watching = new Set<(goesOn: boolean) => void>();
   #lastAnswered: string | undefined;
 
   constructor(
@@ -60,6 +63,7 @@ export class ProgramInvocations {
       return invalidTransition(running.phase, 'Ready');
     }
     this.#lastAnswered = undefined;
+    this.#tellWatching(true);
     if (this.#init === 'started') {
       this.#init = 'ready';
       this.ready();
@@ -109,12 +113,32 @@ export class ProgramInvocations {
     return undefined;
   }
 
+  /** Resolves with whether the program asks for an event, or is as it was, within `patienceMs`; false when it ends before. */
+  goesOn(patienceMs: number): Promise<boolean> {
+    return new Promise((resolve) => {
+      const settle = (goesOn: boolean): void => {
+        clearTimeout(timer);
+        this.#watching.delete(settle);
+        resolve(goesOn);
+      };
+      const timer = setTimeout(() => settle(true), patienceMs);
+      this.#watching.add(settle);
+    });
+  }
+
   /** Whatever is not answered is rejected. An answer that has arrived whole is not here any more. */
-  close(reason: Error): void {
-    for (const { invocation } of this.#entries.values()) invocation.reject(reason);
+  close(violation: ProtocolViolation | undefined): void {
+    this.#tellWatching(false);
+    for (const { invocation, phase } of this.#entries.values()) {
+      invocation.reject(new ChannelClosed(violation, phase !== 'queued'));
+    }
     this.#entries.clear();
     this.#queue.length = 0;
     this.#waiting.clear();
+  }
+
+  #tellWatching(goesOn: boolean): void {
+    for (const watcher of [...this.#watching]) watcher(goesOn);
   }
 
   /** The invocation that runs, where only one may. */

@@ -1,11 +1,7 @@
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { readFileSync } from 'node:fs';
 import { FaultOwner, InvokeKind, Outcome, StartPath, type VersionSpec } from '@lambda-fleet/proto';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { compileStatic } from '../../../runtimes/provided/build.mjs';
+import { bootstrapInC, bootstrapInGo, bootstrapSource } from '../../test-support/compiled-bootstraps.js';
 import { type CallOptions, type DriverName, type Ended, HostUnderTest } from '../../test-support/host-under-test.js';
 
 const TARGETS: readonly { readonly driver: DriverName; readonly isolation: string }[] = [
@@ -15,34 +11,15 @@ const TARGETS: readonly { readonly driver: DriverName; readonly isolation: strin
   { driver: 'process', isolation: 'none' },
 ];
 
-const sourcePath = (name: string) => fileURLToPath(new URL(`../../test-support/bootstraps/${name}`, import.meta.url));
-const PYTHON = readFileSync(sourcePath('bootstrap.py'), 'utf8');
+const PYTHON = readFileSync(bootstrapSource('bootstrap.py'), 'utf8');
 
-let folder: string;
 let inC: Buffer;
 let inGo: Buffer | undefined;
 
 beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'bootstraps-'));
-  compileStatic([sourcePath('bootstrap.c')], join(folder, 'c'), ['-static', '-s', '-O1', '-D_GNU_SOURCE', '-Wall']);
-  inC = readFileSync(join(folder, 'c'));
-  inGo = buildGo();
+  inC = bootstrapInC();
+  inGo = bootstrapInGo();
 });
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
-/** Undefined where there is no Go, which no fresh machine has; then the functions in C and Python are all that is tested. */
-function buildGo(): Buffer | undefined {
-  const target = join(folder, 'go');
-  const env = { ...process.env, CGO_ENABLED: '0', GOOS: 'linux', GOFLAGS: '', GOTOOLCHAIN: 'local' };
-  try {
-    execFileSync('go', ['build', '-o', target, sourcePath('bootstrap.go')], { env, stdio: 'pipe', timeout: 110_000 });
-  } catch (err) {
-    if ((err as NodeJS.ErrnoException).code !== 'ENOENT') throw err;
-    process.stderr.write('There is no Go on this machine, so its function is not tested.\n');
-    return undefined;
-  }
-  return readFileSync(target);
-}
 
 describe.each(TARGETS)('on the $driver driver, isolated by $isolation', ({ driver, isolation }) => {
   let node: HostUnderTest;
@@ -204,6 +181,14 @@ describe.each(TARGETS)('on the $driver driver, isolated by $isolation', ({ drive
     const headers = { 'Lambda-Runtime-Function-Error-Type': 'Function.Headed' };
     const headed = await call(spec, { mode: 'error', error: { errorMessage: 'm' }, headers });
     expect(headed.error?.errorType).toBe('Function.Headed');
+  });
+
+  test('a program that ends because of an error takes nobody else along', async () => {
+    const spec = await deploy(PYTHON);
+    for (let i = 0; i < 3; i += 1) {
+      expect((await call(spec, { mode: 'error and exit' })).error?.errorType).toBe('Fatal');
+      expect(await call(spec, { value: i })).toMatchObject({ outcome: Outcome.SUCCESS, text: String(i) });
+    }
   });
 
   test('a program that cannot start says why, or is told to have ended, and is not kept', async () => {

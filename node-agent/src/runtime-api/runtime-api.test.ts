@@ -44,7 +44,7 @@ function open(concurrency = 1): void {
 
 beforeEach(() => open());
 afterEach(() => {
-  api.close(new Error('over'));
+  api.close(undefined);
   for (const connection of connections) connection.destroy();
 });
 
@@ -452,6 +452,18 @@ describe('an error', () => {
     await running('b');
   });
 
+  test('of a program that ends because of it says so, and one that goes on is given its next event', async () => {
+    const { result } = await running();
+    await call('POST', 'invocation/a/error', '{"errorType":"Panic"}');
+    api.close(undefined);
+    expect(await result).toMatchObject({ kind: 'error', error: { errorType: 'Panic', exiting: true } });
+    open();
+    const { result: survived } = await running();
+    await call('POST', 'invocation/a/error', '{"errorType":"Mistake"}');
+    void next();
+    expect(await survived).toMatchObject({ error: { errorType: 'Mistake', exiting: false } });
+  });
+
   test('that is far too long is cut off', async () => {
     const { result } = await running();
     const headers = { 'lambda-runtime-function-error-type': 'Function.Huge' };
@@ -596,10 +608,18 @@ describe('a hostile client', () => {
 test('the end of the sandbox rejects what is not answered, and not what is', async () => {
   const { result } = await running('a', { http: true });
   await call('POST', 'invocation/a/response', JSON.stringify({ statusCode: 200, body: 'x'.repeat(2_000_000) }));
-  const pending = invoke('b');
-  const waiting = next();
-  api.close(new Error('the sandbox ended'));
-  await expect(pending).rejects.toThrow('the sandbox ended');
-  await expect(waiting).rejects.toThrow();
+  const given = invoke('b');
+  expect((await next()).headers['lambda-runtime-aws-request-id']).toBe('b');
+  const queued = invoke('c');
+  api.close(undefined);
+  await expect(given).rejects.toMatchObject({ name: 'ChannelClosed', entered: true });
+  await expect(queued).rejects.toMatchObject({ name: 'ChannelClosed', entered: false });
   expect(await result).toMatchObject({ kind: 'response' });
+});
+
+test('the end of the sandbox ends who waits for an event', async () => {
+  const waiting = next();
+  await expect.poll(() => seen).toEqual(['ready']);
+  api.close(undefined);
+  await expect(waiting).rejects.toThrow();
 });

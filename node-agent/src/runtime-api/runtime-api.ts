@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream';
 import { errorText } from '@lambda-fleet/common/errors';
 import { RESPONSE_BYTES_MAX } from '@lambda-fleet/common/limits';
 import type { InvokeMessage, InvokeResult } from '../channel/conversation.js';
+import type { ProtocolViolation } from '../channel/protocol-violation.js';
 import type { RuntimeFailure } from '../channel/runtime-messages.js';
 import { collectBody } from './collect-body.js';
 import { plainError, reportedError, trailerError } from './function-error.js';
@@ -40,6 +41,8 @@ const HEADER_BYTES_MAX = 64 * 1024;
 const ERROR_BODY_BYTES_MAX = 256 * 1024;
 /** What is still read of a body that nobody wants, so that its sender gets to see the answer. */
 const DISCARDED_BYTES_MAX = 8 * 1024 * 1024;
+/** How long a program that has reported an error may take to ask for the next event, or to end. */
+const EXIT_AFTER_ERROR_MS = 500;
 /** Of requests that end in a refusal; the others are as many as there are invocations. */
 const REFUSED_REQUEST_COST_BYTES = 64 * 1024;
 /** Clients send a request when they have read the answer to their last one. */
@@ -75,16 +78,16 @@ export class RuntimeApi {
     this.#server.emit('connection', connection);
   }
 
-  /** Resolves with the program's answer. Rejects when {@link close} comes first. */
+  /** Resolves with the program's answer. Rejects with ChannelClosed when {@link close} comes first. */
   invoke(message: InvokeMessage, event: Buffer, written: () => void): Promise<InvokeResult> {
     return new Promise((resolve, reject) => {
       this.#invocations.add({ message, event, written, resolve, reject });
     });
   }
 
-  close(reason: Error): void {
+  close(violation: ProtocolViolation | undefined): void {
     this.#closed = true;
-    this.#invocations.close(reason);
+    this.#invocations.close(violation);
     for (const connection of this.#connections.keys()) connection.destroy();
   }
 
@@ -183,9 +186,12 @@ export class RuntimeApi {
       return;
     }
     const { error, refusal } = await readReport(request);
-    this.#finish(invocation, { kind: 'error', error });
+    this.#invocations.answered(id);
     if (refusal === undefined) sendAccepted(response);
     else this.#refuse(request, response, refusal);
+    // Many clients end the program after some errors (Go's after a panic): nothing more may be given to it then.
+    const exiting = !(await this.#invocations.goesOn(EXIT_AFTER_ERROR_MS));
+    invocation.resolve({ kind: 'error', error: { ...error, exiting } });
   }
 
   async #initError(request: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -64,6 +64,9 @@ def answer(request_id, headers, event):
         return call("POST", respond, b"x" * (6291556 + 1))[0]
     if mode == "error":
         return call("POST", f"/invocation/{request_id}/error", json.dumps(event["error"]), event.get("headers"))[0]
+    if mode == "error and exit":
+        call("POST", f"/invocation/{request_id}/error", json.dumps({"errorType": "Fatal"}))
+        os._exit(1)
     if mode == "truncated":
         connection = socket.create_connection((HOST, int(PORT)))
         connection.sendall(f"POST {BASE}{respond} HTTP/1.1\r\nHost: r\r\nContent-Length: 10\r\n\r\nhalf".encode())
