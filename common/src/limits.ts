@@ -26,3 +26,9 @@ export const FUNCTION_NAME = /^[A-Za-z0-9_-]{1,64}$/;
 
 /** Function names that the gateway can serve by Host: DNS labels without `--`, which separates an alias. */
 export const HOST_LABEL = /^(?!.*--)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
+
+/** Layers of one container image; what Docker's own storage can stack. */
+export const IMAGE_LAYERS_MAX = 127;
+
+/** Entrypoint, command and environment of a container image together. */
+export const IMAGE_CONFIG_BYTES_MAX = 64 * 1024;

@@ -36,6 +36,8 @@ const schema = z.object({
   LAMBDA_JOBS_CONCURRENCY: z.coerce.number().int().min(1).max(500).default(32),
   /** Queued jobs of one project. */
   LAMBDA_JOBS_QUEUED_MAX: z.coerce.number().int().min(0).default(1_000),
+  /** The layers of a container image together, unpacked. */
+  LAMBDA_IMAGE_MB_MAX: z.coerce.number().int().min(1).max(10_240).default(2_048),
   LAMBDA_LOG_LEVEL: z.enum(LOG_LEVELS).default('info'),
 });
 
@@ -53,6 +55,7 @@ export interface ControlPlaneConfig {
   readonly concurrencyMax: number;
   readonly isolationPolicy: IsolationPolicyName;
   readonly jobs: { readonly concurrencyMax: number; readonly queuedMax: number };
+  readonly imageBytesMax: number;
   readonly logLevel: string;
 }
 
@@ -73,6 +76,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): ControlPlaneCo
     concurrencyMax: value.LAMBDA_CONCURRENCY_MAX,
     isolationPolicy: value.LAMBDA_ISOLATION_POLICY,
     jobs: { concurrencyMax: value.LAMBDA_JOBS_CONCURRENCY, queuedMax: value.LAMBDA_JOBS_QUEUED_MAX },
+    imageBytesMax: value.LAMBDA_IMAGE_MB_MAX * 1024 * 1024,
     logLevel: value.LAMBDA_LOG_LEVEL,
   });
 }

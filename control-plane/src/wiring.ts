@@ -4,9 +4,16 @@ import type { Logger } from '@lambda-fleet/common/logger';
 import type { Hello } from '@lambda-fleet/proto';
 import { ConcurrencyLimiter } from './admission/concurrency-limiter.js';
 import { ArtifactSweep } from './artifacts/artifact-sweep.js';
+import { ImageStore } from './artifacts/image-store.js';
+import { LayerStore } from './artifacts/layer-store.js';
 import { PostgresArtifactStore } from './artifacts/postgres-artifact-store.js';
 import { ApiKeys } from './auth/api-keys.js';
 import { ensureBootstrapKey } from './auth/bootstrap-key.js';
+import { BuildFeed } from './builds/build-feed.js';
+import { BuildLogs } from './builds/build-log.js';
+import { BuildRunner } from './builds/build-runner.js';
+import { BuildSweep } from './builds/build-sweep.js';
+import { BuildTable } from './builds/build-table.js';
 import type { ControlPlaneConfig } from './config.js';
 import { Database } from './db/database.js';
 import { migrateDatabase } from './db/migrate.js';
@@ -20,6 +27,7 @@ import { functionUrl } from './gateway/function-url.js';
 import { startFleetServer } from './grpc/fleet-server.js';
 import { createFleetService } from './grpc/fleet-service.js';
 import { BodyBudget } from './http/body-budget.js';
+import { buildRoutes } from './http/build-routes.js';
 import { createApi } from './http/create-api.js';
 import { executionRoutes } from './http/execution-routes.js';
 import { fleetRoutes } from './http/fleet-routes.js';
@@ -100,6 +108,7 @@ export async function wireControlPlane(
   const artifacts = new PostgresArtifactStore(database);
   const artifactSweep = new ArtifactSweep(artifacts, log);
   lifecycle.onClose('artifact sweep', () => artifactSweep.close());
+  const images = new ImageStore(database, artifacts);
   notifications.start();
 
   const logs = new LogTable(database);
@@ -167,6 +176,7 @@ export async function wireControlPlane(
         },
       },
       readArtifact: (projectId, sha256) => artifacts.read(projectId, sha256),
+      layers: new LayerStore(database, artifacts),
       refuseHello: (hello) => refuseHello(hello, config.development),
       onWelcomed: (session) => {
         tracker.welcomed(session);
@@ -210,6 +220,22 @@ export async function wireControlPlane(
   const jobs = new Jobs({ table: new JobTable(database, jobLimits), runner: jobRunner, waiters: jobWaiters });
 
   const readiness = new Readiness(database, registry);
+  const deployer = new Deployer({ functions, artifacts, images, cache: versions, invoke, forgetVersions, log });
+  const buildTable = new BuildTable(database);
+  const buildFeed = new BuildFeed();
+  const buildLogs = new BuildLogs({
+    insert: (lines) => buildTable.appendLines(lines),
+    onCommitted: (buildId) => buildFeed.changed(buildId),
+    log,
+  });
+  lifecycle.onClose('build logs', () => buildLogs.close());
+  const buildSweep = new BuildSweep(buildTable, log);
+  lifecycle.onClose('build sweep', () => buildSweep.close());
+  const buildRunner = new BuildRunner({
+    ...{ table: buildTable, logs: buildLogs, feed: buildFeed, artifacts, deployer, registry, log },
+    imageBytesMax: config.imageBytesMax,
+  });
+  lifecycle.onClose('builds', () => buildRunner.close());
   let httpPort = config.httpPort;
   const executions = new ExecutionTable(database);
   const api = createApi({
@@ -224,11 +250,15 @@ export async function wireControlPlane(
       }),
       ...functionRoutes({
         functions,
-        deployer: new Deployer({ functions, artifacts, cache: versions, invoke, forgetVersions, log }),
+        deployer,
         testRuns: { artifacts, invoke, forgetVersions, logs: capture },
         budget,
         functionUrl: (name) =>
           functionUrl(name, { domain: config.domain, apiUrl: `http://${config.domain}:${httpPort}` }),
+      }),
+      ...buildRoutes({
+        ...{ runner: buildRunner, table: buildTable, feed: buildFeed, budget },
+        stopping: stopping.signal,
       }),
       ...logRoutes({ functions, logs, feed, stopping: stopping.signal }),
       ...executionRoutes({ executions, logs }),

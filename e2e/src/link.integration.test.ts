@@ -51,6 +51,8 @@ class ControlPlane {
   readonly unclaimed: ResponseEnd[] = [];
   readonly logs: LogBatch[] = [];
   readonly welcomed: NodeSession[] = [];
+  /** What was put, by `project/sha256`. */
+  readonly layers = new Map<string, Buffer>();
   readonly registry = new NodeRegistry({ onRoom: () => {}, onGone: () => {} });
   server: RunningFleetServer | undefined;
 
@@ -66,6 +68,14 @@ class ControlPlane {
       readArtifact: async function* (projectId, sha256) {
         yield Buffer.from(`${projectId}:`);
         yield Buffer.alloc(200_000, sha256);
+      },
+      layers: {
+        missing: async (projectId, digests) => digests.filter((sha256) => !this.layers.has(`${projectId}/${sha256}`)),
+        put: async (projectId, { sha256 }, source) => {
+          const pieces: Uint8Array[] = [];
+          for await (const piece of source) pieces.push(piece);
+          this.layers.set(`${projectId}/${sha256}`, Buffer.concat(pieces));
+        },
       },
       refuseHello: (hello) => (hello.isolation.includes('forbidden') ? 'not here' : undefined),
       onWelcomed: (session) => this.welcomed.push(session),

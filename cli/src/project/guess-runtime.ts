@@ -24,6 +24,7 @@ const EXTENSIONS: Readonly<Record<RuntimeFamily, readonly string[]>> = {
   nodejs: ['.mjs', '.js', '.cjs'],
   python: ['.py'],
   provided: [],
+  image: [],
 };
 
 /**

@@ -67,7 +67,7 @@ export const settings = pgTable(
   (t) => [primaryKey({ columns: [t.projectId, t.name] })],
 );
 
-/** Content-addressed code archives, as uploaded. */
+/** Content-addressed: code archives as uploaded, build contexts, layers of container images, descriptions of images. */
 export const artifacts = pgTable(
   'artifacts',
   {
@@ -97,6 +97,31 @@ export const artifactChunks = pgTable(
       foreignColumns: [artifacts.projectId, artifacts.sha256],
       name: 'artifact_chunks_artifact',
     }).onDelete('cascade'),
+  ],
+);
+
+/** What a container image stands on. The image is an artifact too: its description, which also lists the layers. */
+export const imageLayers = pgTable(
+  'image_layers',
+  {
+    projectId: projectId(),
+    imageSha256: text('image_sha256').notNull(),
+    layerSha256: text('layer_sha256').notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.projectId, t.imageSha256, t.layerSha256] }),
+    index('image_layers_layer').on(t.projectId, t.layerSha256),
+    foreignKey({
+      columns: [t.projectId, t.imageSha256],
+      foreignColumns: [artifacts.projectId, artifacts.sha256],
+      name: 'image_layers_image',
+    }).onDelete('cascade'),
+    /** A layer that an image stands on cannot be removed. */
+    foreignKey({
+      columns: [t.projectId, t.layerSha256],
+      foreignColumns: [artifacts.projectId, artifacts.sha256],
+      name: 'image_layers_layer_exists',
+    }),
   ],
 );
 
@@ -151,6 +176,9 @@ export const versions = pgTable(
     concurrency: integer('concurrency').notNull().default(1),
     keepRunning: boolean('keep_running').notNull().default(false),
     provisionedConcurrency: integer('provisioned_concurrency').notNull().default(0),
+    /** Null for an archive. For a container image what its artifact describes. */
+    image: jsonb('image').$type<ContainerImage>(),
+    imageSettings: jsonb('image_settings').$type<ImageSettings>().notNull().default({}),
     createdAt: at('created_at').notNull().default(now),
   },
   (t) => [
@@ -163,6 +191,77 @@ export const versions = pgTable(
       name: 'versions_artifact_exists',
     }),
   ],
+);
+
+/** A container image as its build found it. Layers from the base up. */
+export interface ContainerImage {
+  readonly architecture: string;
+  readonly layers: readonly { readonly sha256: string; readonly bytes: number }[];
+  readonly entrypoint: readonly string[];
+  readonly command: readonly string[];
+  /** `NAME=value`. */
+  readonly environment: readonly string[];
+  readonly workingDirectory: string;
+  /** TCP. */
+  readonly exposedPorts: readonly number[];
+}
+
+/** What a function's owner says in place of its image. A port of null: it speaks the Runtime API. */
+export interface ImageSettings {
+  readonly port?: number | null;
+  readonly entrypoint?: readonly string[];
+  readonly command?: readonly string[];
+  readonly workingDirectory?: string;
+}
+
+/** One row per build of a container image, renewed by the replica that runs it. Outlives its function. */
+export const builds = pgTable(
+  'builds',
+  {
+    /** UUID of version 7. */
+    id: uuid('id').primaryKey(),
+    projectId: projectId(),
+    functionName: text('function_name').notNull(),
+    state: text('state', { enum: ['queued', 'building', 'checking', 'succeeded', 'failed', 'cancelled'] }).notNull(),
+    contextSha256: text('context_sha256').notNull(),
+    contextBytes: bigint('context_bytes', { mode: 'number' }).notNull(),
+    nodeId: text('node_id'),
+    /** The version that came of it. */
+    version: integer('version'),
+    error: jsonb('error').$type<BuildError>(),
+    warnings: jsonb('warnings').$type<string[]>().notNull().default([]),
+    createdAt: at('created_at').notNull().default(now),
+    finishedAt: at('finished_at'),
+    /** The last time that the replica which runs it said so. */
+    renewedAt: at('renewed_at').notNull().default(now),
+    /** Asked for by any replica, done by the one that runs it. */
+    cancelRequested: boolean('cancel_requested').notNull().default(false),
+  },
+  (t) => [
+    index('builds_function').on(t.projectId, t.functionName, t.id.desc()),
+    index('builds_unfinished').on(t.renewedAt).where(sql`finished_at is null`),
+  ],
+);
+
+export interface BuildError {
+  readonly code: string;
+  readonly message: string;
+}
+
+export const buildLines = pgTable(
+  'build_lines',
+  {
+    projectId: projectId(),
+    buildId: uuid('build_id')
+      .notNull()
+      .references(() => builds.id, { onDelete: 'cascade' }),
+    /** Rises by one per line of a build, from 1. */
+    sequence: integer('sequence').notNull(),
+    at: at('at').notNull(),
+    stream: text('stream', { enum: ['stdout', 'stderr', 'platform'] }).notNull(),
+    text: text('text').notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.buildId, t.sequence] })],
 );
 
 /**

@@ -4,6 +4,7 @@ import { ARCHIVE_BYTES_MAX } from '@lambda-fleet/common/limits';
 import { type RuntimeName, runtimeFamily } from '@lambda-fleet/common/runtime-names';
 import { strToU8, zipSync } from 'fflate';
 import { z } from 'zod';
+import type { ContainerImage } from '../db/schema.js';
 
 const filename = z
   .string('must be text')
@@ -26,23 +27,33 @@ export const inlineCode = z
 export type InlineCode = z.infer<typeof inlineCode>;
 
 /** Code as it comes in: an archive, or something that one is made of. */
-export type CodeUpload = { readonly archive: Buffer } | InlineCode;
+export type ArchiveUpload = { readonly archive: Buffer } | InlineCode;
+
+/** What a version can be made of. A container image is one whose layers are stored already. */
+export type CodeUpload = ArchiveUpload | { readonly image: ContainerImage };
 
 /** The earliest time that a zip can hold: with one fixed time the same source makes the same bytes. */
 const ZIP_TIME = new Date(1980, 0, 1);
 /** A program that somebody pasted, such as a shell script, is to be run: a Unix entry with the permissions for it. */
 const EXECUTABLE = { os: 3, attrs: (0o100755 << 16) >>> 0 };
-const DEFAULT_FILENAMES = { nodejs: 'index.mjs', python: 'main.py', provided: 'bootstrap' } as const;
+const DEFAULT_FILENAMES = {
+  nodejs: 'index.mjs',
+  python: 'main.py',
+  provided: 'bootstrap',
+  image: 'Dockerfile',
+} as const;
 
 /**
  * The archive of an upload, checked: it can be extracted within the limits and
- * stays within its folder. The code in it is not looked at.
+ * stays within its folder. The code in it is not looked at. For a container image it is
+ * the context of a build, which has a Dockerfile.
  *
  * @throws FleetError `invalid_archive`, `archive_too_large`
  */
-export async function archiveOf(upload: CodeUpload, runtime: RuntimeName): Promise<Buffer> {
+export async function archiveOf(upload: ArchiveUpload, runtime: RuntimeName): Promise<Buffer> {
   if ('source' in upload) {
     const name = upload.filename ?? DEFAULT_FILENAMES[runtimeFamily(runtime)];
+    if (runtime === 'image' && name !== DEFAULT_FILENAMES.image) throw noDockerfile();
     const attributes = { mtime: ZIP_TIME, ...(name === 'bootstrap' ? EXECUTABLE : {}) };
     return Buffer.from(zipSync({ [name]: [strToU8(upload.source), attributes] }));
   }
@@ -53,8 +64,13 @@ export async function archiveOf(upload: CodeUpload, runtime: RuntimeName): Promi
       `The archive has ${archive.length} bytes; at most ${ARCHIVE_BYTES_MAX} are allowed. Leave out what the function does not need.`,
     );
   }
-  await inspectArchive(archive);
+  const { has } = await inspectArchive(archive);
+  if (runtime === 'image' && !has(DEFAULT_FILENAMES.image)) throw noDockerfile();
   return archive;
+}
+
+function noDockerfile(): FleetError {
+  return new FleetError('invalid_archive', 'The build context has no Dockerfile at its top.', { path: 'Dockerfile' });
 }
 
 function decodeBase64(text: string): Buffer {

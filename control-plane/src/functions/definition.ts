@@ -2,6 +2,7 @@ import { FleetError } from '@lambda-fleet/common/errors';
 import { ENVIRONMENT_BYTES_MAX, FUNCTION_NAME } from '@lambda-fleet/common/limits';
 import { isRuntimeName, RUNTIME_NAMES, type RuntimeName, runtimeFamily } from '@lambda-fleet/common/runtime-names';
 import { z } from 'zod';
+import type { ImageSettings } from '../db/schema.js';
 
 /** Everything about a function that its owner sets, code aside. */
 export interface FunctionConfig {
@@ -26,6 +27,8 @@ export interface FunctionConfig {
   readonly keepRunning: boolean;
   /** Sandboxes that are kept ready, used or not. */
   readonly provisionedConcurrency: number;
+  /** Of a container image; what is absent is as the image says. */
+  readonly imageSettings: ImageSettings;
 }
 
 const wholeNumber = (min: number, max: number, unit: string) => {
@@ -78,6 +81,36 @@ const egressHosts = z
   .array(z.string('must be text').regex(EGRESS_HOST, 'must be a host name in lower case, like "api.example.com"'))
   .max(EGRESS_HOSTS_MAX, `must hold at most ${EGRESS_HOSTS_MAX} hosts`);
 
+const programArguments = z
+  .array(
+    z
+      .string('must be text')
+      .regex(/^[^\0]*$/, 'must not contain NUL characters')
+      .max(4_096, 'must be shorter'),
+  )
+  .max(64, 'must hold at most 64 arguments')
+  .optional();
+
+const imageSettings = z
+  .strictObject(
+    {
+      port: z
+        .int('must be a port from 1 to 65535, or null')
+        .min(1, 'must be a port from 1 to 65535, or null')
+        .max(65_535, 'must be a port from 1 to 65535, or null')
+        .nullable()
+        .optional(),
+      entrypoint: programArguments,
+      command: programArguments,
+      workingDirectory: z
+        .string('must be text')
+        .regex(/^\/[^\0]{0,1023}$/, 'must be an absolute path')
+        .optional(),
+    },
+    'must be an object',
+  )
+  .transform((settings): ImageSettings => settings);
+
 /** What a request may say of a definition. Everything absent keeps its value or gets its default. */
 export const definitionFields = {
   runtime: z
@@ -109,6 +142,7 @@ export const definitionFields = {
   concurrency: wholeNumber(1, 1_000, 'invocations'),
   keepRunning: z.boolean('must be true or false').optional(),
   provisionedConcurrency: wholeNumber(0, 1_000, 'sandboxes'),
+  image: imageSettings.optional(),
 };
 
 export const definitionChanges = z.strictObject(definitionFields, 'must be an object');
@@ -129,9 +163,16 @@ const DEFAULTS = {
   concurrency: 1,
   keepRunning: false,
   provisionedConcurrency: 0,
+  imageSettings: {},
 } as const;
 
-const DEFAULT_HANDLERS = { nodejs: 'index.handler', python: 'main.handler', provided: 'bootstrap' } as const;
+/** An image's own is the last argument of its program. */
+const DEFAULT_HANDLERS = {
+  nodejs: 'index.handler',
+  python: 'main.handler',
+  provided: 'bootstrap',
+  image: '',
+} as const;
 
 /**
  * The configuration of a new function, or that of `existing` with `changes` applied.
@@ -170,5 +211,6 @@ export function configOf(name: string, changes: DefinitionChanges, existing?: Fu
     concurrency,
     keepRunning: changes.keepRunning ?? base.keepRunning,
     provisionedConcurrency: changes.provisionedConcurrency ?? base.provisionedConcurrency,
+    imageSettings: runtime === 'image' ? (changes.image ?? base.imageSettings) : {},
   };
 }

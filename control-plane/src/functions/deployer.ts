@@ -1,18 +1,22 @@
 import { FleetError } from '@lambda-fleet/common/errors';
 import type { Logger } from '@lambda-fleet/common/logger';
 import { v7 as uuidv7 } from 'uuid';
+import type { ImageStore } from '../artifacts/image-store.js';
 import type { PostgresArtifactStore, StoredArtifact } from '../artifacts/postgres-artifact-store.js';
 import type { Invoke } from '../invocations/invocation.js';
 import { checkCode } from './check-code.js';
 import { archiveOf, type CodeUpload } from './code.js';
+import { imageBytes } from './container-image.js';
 import { configOf, type DefinitionChanges, type FunctionConfig } from './definition.js';
 import { type FunctionRecord, resolvedVersionOf } from './function-record.js';
 import { type FunctionDraft, type FunctionTable, functionNotFound, nameTaken } from './function-table.js';
+import { checkPackaging } from './packaging.js';
 import type { VersionCache } from './version-cache.js';
 
 export interface DeployerOptions {
   readonly functions: FunctionTable;
   readonly artifacts: PostgresArtifactStore;
+  readonly images: ImageStore;
   readonly cache: VersionCache;
   readonly invoke: Invoke;
   /** Tells every node to stop idle sandboxes of these versions. Best effort. */
@@ -89,10 +93,14 @@ export class Deployer {
     code: CodeUpload | undefined,
     replaced: FunctionRecord | undefined,
   ): Promise<Deployed> {
-    const { functions, artifacts, cache, invoke, forgetVersions, log } = this.options;
-    let archive = code && (await archiveOf(code, config.runtime));
+    const { functions, artifacts, images, cache, invoke, forgetVersions, log } = this.options;
+    checkPackaging(config, code, replaced);
+    const image = code !== undefined && 'image' in code ? code.image : undefined;
+    let archive = code === undefined || 'image' in code ? undefined : await archiveOf(code, config.runtime);
     let stored: StoredArtifact | undefined;
     if (archive !== undefined) stored = await artifacts.put(projectId, archive);
+    if (image !== undefined) stored = await images.put(projectId, image);
+    const keptImage = code === undefined ? (replaced?.image ?? null) : null;
     const draft: FunctionDraft = {
       ...config,
       id: replaced?.id ?? uuidv7(),
@@ -100,7 +108,8 @@ export class Deployer {
       versionId: uuidv7(),
       version: (replaced?.version ?? 0) + 1,
       artifactSha256: stored?.sha256 ?? replaced?.artifactSha256 ?? '',
-      artifactBytes: stored?.bytes ?? replaced?.artifactBytes ?? 0,
+      artifactBytes: (image && imageBytes(image)) ?? stored?.bytes ?? replaced?.artifactBytes ?? 0,
+      image: image ?? keptImage,
     };
     const readArchive = async () => {
       archive ??= await this.#readArchive(projectId, draft.artifactSha256);

@@ -1,3 +1,5 @@
+import type { ContainerImage } from '../db/schema.js';
+import { handlerOfImage, imageSpecOf } from './container-image.js';
 import type { FunctionConfig } from './definition.js';
 import type { ResolvedVersion } from './resolved-version.js';
 
@@ -9,6 +11,8 @@ export interface FunctionRecord extends FunctionConfig {
   readonly version: number;
   readonly artifactSha256: string;
   readonly artifactBytes: number;
+  /** Null unless the runtime is `image`. */
+  readonly image: ContainerImage | null;
   readonly createdAt: Date;
   readonly updatedAt: Date;
 }
@@ -20,6 +24,7 @@ function functionArn(name: string): string {
 
 /** What the invoke path and the agents need of a function. */
 export function resolvedVersionOf(record: FunctionRecord): ResolvedVersion {
+  const image = record.image === null ? undefined : imageSpecOf(record.image, record.imageSettings);
   return {
     projectId: record.projectId,
     functionId: record.id,
@@ -34,7 +39,7 @@ export function resolvedVersionOf(record: FunctionRecord): ResolvedVersion {
       functionName: record.name,
       versionNumber: record.version,
       runtime: record.runtime,
-      handler: record.handler,
+      handler: record.handler === '' && image !== undefined ? handlerOfImage(image) : record.handler,
       memoryMb: record.memoryMb,
       cpus: record.cpus,
       timeoutMs: record.timeoutMs,
@@ -49,6 +54,7 @@ export function resolvedVersionOf(record: FunctionRecord): ResolvedVersion {
       concurrency: record.concurrency,
       keepRunning: record.keepRunning,
       realm: '',
+      image,
     },
   };
 }

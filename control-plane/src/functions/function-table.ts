@@ -166,7 +166,8 @@ function columns(sql: Sql) {
     f.id, f.project_id, f.name, f.route, f.http_auth, f.created_at, f.updated_at,
     v.id as version_id, v.number as version, v.runtime, v.handler, v.memory_mb, v.cpus, v.timeout_ms,
     v.init_timeout_ms, v.keep_alive_ms, v.environment, v.artifact_sha256, v.artifact_bytes,
-    v.isolation, v.network, v.egress_hosts, v.concurrency, v.keep_running, v.provisioned_concurrency`;
+    v.isolation, v.network, v.egress_hosts, v.concurrency, v.keep_running, v.provisioned_concurrency, v.image,
+    v.image_settings`;
 }
 
 function insertVersion(sql: Sql, draft: FunctionDraft) {
@@ -174,7 +175,7 @@ function insertVersion(sql: Sql, draft: FunctionDraft) {
     insert into versions (
       id, project_id, function_id, number, runtime, handler, memory_mb, cpus, timeout_ms, init_timeout_ms,
       keep_alive_ms, environment, artifact_sha256, artifact_bytes, isolation, network, egress_hosts, concurrency,
-      keep_running, provisioned_concurrency
+      keep_running, provisioned_concurrency, image, image_settings
     )
     select
       ${draft.versionId}::uuid, ${draft.projectId}, f.id, ${draft.version}::integer, ${draft.runtime}, ${draft.handler},
@@ -182,8 +183,14 @@ function insertVersion(sql: Sql, draft: FunctionDraft) {
       ${draft.initTimeoutMs}::integer, ${draft.keepAliveMs}::integer, ${sql.json({ ...draft.environment })}::jsonb,
       ${draft.artifactSha256}, ${draft.artifactBytes}::bigint, ${draft.isolation}, ${draft.network},
       ${sql.json([...draft.egressHosts])}::jsonb, ${draft.concurrency}::integer, ${draft.keepRunning}::boolean,
-      ${draft.provisionedConcurrency}::integer
+      ${draft.provisionedConcurrency}::integer, ${draft.image === null ? null : jsonOf(sql, draft.image)}::jsonb,
+      ${jsonOf(sql, draft.imageSettings)}::jsonb
     from f returning *`;
+}
+
+/** The driver's type for JSON knows no read-only arrays. */
+function jsonOf(sql: Sql, value: object) {
+  return sql.json(value as postgres.JSONValue);
 }
 
 function noticeOf(sql: Sql, { projectId, name }: FunctionDraft, routes: readonly string[]) {

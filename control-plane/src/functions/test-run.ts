@@ -6,9 +6,10 @@ import type { PostgresArtifactStore } from '../artifacts/postgres-artifact-store
 import type { InvocationResult, Invoke } from '../invocations/invocation.js';
 import type { LogCapture } from '../logs/log-capture.js';
 import type { LogLine } from '../logs/log-line.js';
-import { archiveOf, type CodeUpload } from './code.js';
+import { type ArchiveUpload, archiveOf } from './code.js';
 import { configOf, type DefinitionChanges } from './definition.js';
 import { resolvedVersionOf } from './function-record.js';
+import { checkPackaging } from './packaging.js';
 
 export interface TestRunOptions {
   readonly artifacts: PostgresArtifactStore;
@@ -19,7 +20,7 @@ export interface TestRunOptions {
 
 export interface TestRunRequest {
   readonly definition: DefinitionChanges;
-  readonly code: CodeUpload;
+  readonly code: ArchiveUpload;
   /** Any JSON value; `{}` when absent. */
   readonly event: unknown;
   /** Treats the event as an HTTP event and the result as an HTTP response. */
@@ -46,6 +47,7 @@ export async function runTest(
     );
   }
   const config = configOf('test', request.definition);
+  checkPackaging(config, request.code, undefined);
   const stored = await artifacts.put(projectId, await archiveOf(request.code, config.runtime));
   const now = new Date();
   const version = resolvedVersionOf({
@@ -56,6 +58,7 @@ export async function runTest(
     version: 1,
     artifactSha256: stored.sha256,
     artifactBytes: stored.bytes,
+    image: null,
     createdAt: now,
     updatedAt: now,
   });

@@ -12,6 +12,7 @@ import type {
 } from '@lambda-fleet/proto';
 import type { NodeRegistry } from '../nodes/node-registry.js';
 import { HEARTBEAT_MS, NodeSession, type SessionEvents } from '../nodes/node-session.js';
+import { hasLayers, type Layers, putLayer } from './layer-calls.js';
 import { peerNodeId } from './peer-identity.js';
 
 /** The only protocol version there is. */
@@ -25,6 +26,7 @@ export interface FleetServiceOptions {
   readonly events: SessionEvents;
   /** Streams an artifact in chunks of at most 64 KiB. */
   readonly readArtifact: (projectId: string, sha256: string) => AsyncIterable<Uint8Array>;
+  readonly layers: Layers;
   /** Why a node may not join, or undefined. */
   readonly refuseHello: (hello: Hello) => string | undefined;
   /** A node said Hello and was welcomed. */
@@ -38,6 +40,8 @@ export function createFleetService(options: FleetServiceOptions): FleetServiceSe
     connect: (call) => connect(call, options),
     transfer: (call) => transfer(call, options),
     fetchArtifact: (call) => void fetchArtifact(call, options),
+    hasLayers: (call, answer) => void hasLayers(call, answer, options),
+    putLayer: (call, answer) => void putLayer(call, answer, options),
   };
 }
 

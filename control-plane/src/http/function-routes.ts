@@ -1,7 +1,8 @@
 import { isUtf8 } from 'node:buffer';
 import { FleetError } from '@lambda-fleet/common/errors';
 import { z } from 'zod';
-import { type CodeUpload, inlineCode } from '../functions/code.js';
+import { type ArchiveUpload, inlineCode } from '../functions/code.js';
+import { imageSpecOf } from '../functions/container-image.js';
 import { definitionChanges, definitionFields, functionName } from '../functions/definition.js';
 import type { Deployed, Deployer } from '../functions/deployer.js';
 import type { FunctionRecord } from '../functions/function-record.js';
@@ -50,10 +51,19 @@ export function functionRoutes(options: FunctionRoutesOptions): readonly ApiRout
     const { id, name, route, httpAuth, version, runtime, handler, memoryMb, cpus, timeoutMs, initTimeoutMs } = record;
     const { keepAliveMs, environment, artifactSha256, artifactBytes, createdAt, updatedAt } = record;
     const { isolation, network, egressHosts, concurrency, keepRunning, provisionedConcurrency } = record;
+    const image = record.image === null ? undefined : imageSpecOf(record.image, record.imageSettings);
     return {
       ...{ id, name, route, httpAuth, url: functionUrl(name), version, runtime, handler, memoryMb, cpus },
       ...{ timeoutMs, initTimeoutMs, keepAliveMs, environment, codeSha256: artifactSha256, codeBytes: artifactBytes },
       ...{ isolation, network, egressHosts, concurrency, keepRunning, provisionedConcurrency },
+      packageType: image === undefined ? 'zip' : 'image',
+      ...(image && {
+        image: {
+          ...{ architecture: image.architecture, port: image.port === 0 ? null : image.port },
+          ...{ entrypoint: image.entrypoint, command: image.command, workingDirectory: image.workingDirectory },
+          layers: image.layers,
+        },
+      }),
       ...{ createdAt, updatedAt },
       ...(warnings === undefined || warnings.length === 0 ? {} : { warnings }),
     };
@@ -132,11 +142,7 @@ export function functionRoutes(options: FunctionRoutesOptions): readonly ApiRout
         const upload = await readUpload(c, budget);
         try {
           const { name: named, code, ...changes } = parseInput(replacement, upload.definition);
-          if (named !== undefined && named !== name) {
-            throw new FleetError('invalid_request', `name is "${named}" in the body and "${name}" in the path.`, {
-              field: 'name',
-            });
-          }
+          sameName(named, name);
           return answer(c, await deployer.put(projectId, name, changes, codeOf(upload.archive, code)));
         } finally {
           upload.release();
@@ -180,7 +186,15 @@ export function functionRoutes(options: FunctionRoutesOptions): readonly ApiRout
   ];
 }
 
-function codeOf(archive: Buffer | undefined, code: CodeUpload | undefined): CodeUpload | undefined {
+/** A name in the body is allowed, and must be that of the path. */
+export function sameName(named: string | undefined, name: string): void {
+  if (named === undefined || named === name) return;
+  throw new FleetError('invalid_request', `name is "${named}" in the body and "${name}" in the path.`, {
+    field: 'name',
+  });
+}
+
+export function codeOf(archive: Buffer | undefined, code: ArchiveUpload | undefined): ArchiveUpload | undefined {
   if (archive === undefined) return code;
   if (code === undefined) return { archive };
   throw new FleetError('invalid_request', 'There is code in the definition and in the archive; send one of them.', {
@@ -188,7 +202,7 @@ function codeOf(archive: Buffer | undefined, code: CodeUpload | undefined): Code
   });
 }
 
-function noCode(): never {
+export function noCode(): never {
   throw new FleetError(
     'invalid_request',
     'code is missing: {"source": "…"} or {"zip": "<base64>"}, or upload an archive as multipart/form-data.',

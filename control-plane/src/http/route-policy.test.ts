@@ -3,6 +3,7 @@ import { Registry } from 'prom-client';
 import { describe, expect, it } from 'vitest';
 import type { ApiKeys } from '../auth/api-keys.js';
 import { type ApiRoute, DIRECT_ROUTES } from './api-route.js';
+import { buildRoutes } from './build-routes.js';
 import { createApi } from './create-api.js';
 import { executionRoutes } from './execution-routes.js';
 import { fleetRoutes } from './fleet-routes.js';
@@ -17,6 +18,7 @@ describe('route policies', () => {
   const routes: readonly ApiRoute[] = [
     ...fleetRoutes({ listNodes: unused, readiness: unused, registry: new Registry() }),
     ...functionRoutes({ functions: unused, deployer: unused, testRuns: unused, budget: unused, functionUrl: unused }),
+    ...buildRoutes({ runner: unused, table: unused, feed: unused, budget: unused, stopping: unused }),
     ...logRoutes({ functions: unused, logs: unused, feed: unused, stopping: unused }),
     ...executionRoutes({ executions: unused, logs: unused }),
     ...jobRoutes({ jobs: unused, executions: unused, logs: unused, budget: unused }),
@@ -41,7 +43,7 @@ describe('route policies', () => {
   it('no route that needs a key answers without one', async () => {
     for (const { method, path } of routes.filter((route) => route.policy === 'key')) {
       const env = { incoming: { headers: {}, complete: true }, outgoing: { getHeader: () => 'id' } };
-      const response = await api.request(path.replace(/:\w+/, 'x'), { method }, env);
+      const response = await api.request(path.replaceAll(/:\w+/g, 'x'), { method }, env);
       expect(response.status, `${method} ${path}`).toBe(401);
     }
   });

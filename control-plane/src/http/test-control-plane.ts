@@ -1,8 +1,13 @@
 import { performance } from 'node:perf_hooks';
 import { InvokeKind, type VersionSpec } from '@lambda-fleet/proto';
 import { pino } from 'pino';
+import { ImageStore } from '../artifacts/image-store.js';
 import { PostgresArtifactStore } from '../artifacts/postgres-artifact-store.js';
 import { ApiKeys } from '../auth/api-keys.js';
+import { BuildFeed } from '../builds/build-feed.js';
+import { BuildLogs } from '../builds/build-log.js';
+import { BuildRunner } from '../builds/build-runner.js';
+import { BuildTable } from '../builds/build-table.js';
 import { NotificationListener } from '../db/notification-listener.js';
 import { startTestPostgres, type TestPostgres } from '../db/test-postgres.js';
 import { ExecutionTable } from '../executions/execution-table.js';
@@ -22,7 +27,9 @@ import { LogCapture } from '../logs/log-capture.js';
 import { LogFeed } from '../logs/log-feed.js';
 import { LogTable } from '../logs/log-table.js';
 import { Metrics } from '../metrics/metrics.js';
+import { NodeRegistry } from '../nodes/node-registry.js';
 import { BodyBudget } from './body-budget.js';
+import { buildRoutes } from './build-routes.js';
 import { createApi } from './create-api.js';
 import { executionRoutes } from './execution-routes.js';
 import { fleetRoutes } from './fleet-routes.js';
@@ -45,6 +52,9 @@ export interface TestControlPlane {
   readonly capture: LogCapture;
   readonly feed: LogFeed;
   readonly api: ReturnType<typeof createApi>;
+  /** Where a test adds the nodes that build. */
+  readonly registry: NodeRegistry;
+  readonly builds: BuildTable;
   /** Requests that reached `invoke`, oldest first. */
   readonly invoked: { request: InvocationRequest; spec: VersionSpec }[];
   readonly forgotten: string[];
@@ -100,8 +110,6 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
     };
   };
   const forgetVersions = (ids: readonly string[]): void => void forgotten.push(...ids);
-  const deployer = new Deployer({ functions, artifacts, cache: versions, invoke, forgetVersions, log });
-
   const progress = new JobProgress(database);
   const waiters = new JobWaiters();
   const settler = new JobSettler({ progress, waiters, onFinished: metrics.observeJob, log });
@@ -115,6 +123,20 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
   const jobs = new Jobs({ table, runner, waiters });
 
   const executions = new ExecutionTable(database);
+  const images = new ImageStore(database, artifacts);
+  const deployer = new Deployer({ functions, artifacts, images, cache: versions, invoke, forgetVersions, log });
+  const registry = new NodeRegistry({ onRoom: () => {}, onGone: () => {} });
+  const builds = new BuildTable(database);
+  const buildFeed = new BuildFeed();
+  const buildLogs = new BuildLogs({
+    insert: (lines) => builds.appendLines(lines),
+    onCommitted: (id) => buildFeed.changed(id),
+    log,
+  });
+  const buildRunner = new BuildRunner({
+    ...{ table: builds, logs: buildLogs, feed: buildFeed, artifacts, deployer, registry, log },
+    imageBytesMax: 1024 * 1024,
+  });
   let port = 0;
   const api = createApi({
     keys,
@@ -133,6 +155,7 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
         budget,
         functionUrl: (name) => functionUrl(name, { domain: 'localhost', apiUrl: `http://localhost:${port}` }),
       }),
+      ...buildRoutes({ runner: buildRunner, table: builds, feed: buildFeed, budget, stopping: stopping.signal }),
       ...logRoutes({ functions, logs, feed, stopping: stopping.signal }),
       ...executionRoutes({ executions, logs }),
       ...jobRoutes({ jobs, executions, logs, budget }),
@@ -148,7 +171,7 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
   const url = `http://127.0.0.1:${port}`;
 
   return {
-    ...{ url, port, key, postgres, versions, capture, feed, api, invoked, forgotten, behave },
+    ...{ url, port, key, postgres, versions, capture, feed, api, registry, builds, invoked, forgotten, behave },
     async call(method, path, body) {
       const response = await fetch(url + path, {
         method,
@@ -163,6 +186,9 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
       waiters.close();
       await server.close(1_000);
       runner.close();
+      await buildRunner.close();
+      registry.close();
+      await buildLogs.close();
       await listener.close();
       await postgres.close();
     },

@@ -19,6 +19,7 @@ import {
   type WarmFloor,
 } from '@lambda-fleet/proto';
 import { Dispatch, type DispatchAnswer, type DispatchRequest } from './dispatch.js';
+import { SessionBuilds } from './session-builds.js';
 
 /** Control messages that wait because the agent does not read: past this it is given up. */
 const QUEUED_BYTES_MAX = 32 * 1024 * 1024;
@@ -65,10 +66,11 @@ export class NodeSession {
   readonly #dispatches = new Map<string, Dispatch>();
   readonly #inFlightByVersion = new Map<string, number>();
   readonly #sandboxesByVersion = new Map<string, number>();
-  /** Versions whose spec this session has been sent, with the artifact it may therefore fetch. */
-  readonly #specsSent = new Map<string, { projectId: string; artifactSha256: string }>();
+  /** Versions whose spec this session has been sent, with the artifacts it may therefore fetch. */
+  readonly #specsSent = new Map<string, { projectId: string; artifacts: ReadonlySet<string> }>();
   readonly #writer: BatchedWriter<ControlMessage>;
   readonly payloads = new ChunkSender(toPayloadFrame);
+  readonly builds = new SessionBuilds((message, bytes) => this.send(message, bytes));
 
   constructor(
     readonly nodeId: string,
@@ -109,8 +111,8 @@ export class NodeSession {
 
   /** The project of an artifact that this agent was told to run, or undefined when it has no business with it. */
   projectOfArtifact(sha256: string): string | undefined {
-    for (const spec of this.#specsSent.values()) if (spec.artifactSha256 === sha256) return spec.projectId;
-    return undefined;
+    for (const { projectId, artifacts } of this.#specsSent.values()) if (artifacts.has(sha256)) return projectId;
+    return this.builds.projectOfContext(sha256);
   }
 
   send(message: ControlMessage, bytes: number): void {
@@ -137,10 +139,7 @@ export class NodeSession {
       this.#dispatches.set(request.id, dispatch);
       this.#inFlightByVersion.set(spec.versionId, this.inFlightOf(spec.versionId) + 1);
       const firstTime = !this.#specsSent.has(spec.versionId);
-      if (firstTime) {
-        const { projectId, artifactSha256 } = spec;
-        this.#specsSent.set(spec.versionId, { projectId, artifactSha256 });
-      }
+      if (firstTime) this.#specsSent.set(spec.versionId, { projectId: spec.projectId, artifacts: artifactsOf(spec) });
       const invoke: Invoke = {
         invocationId: request.id,
         epoch,
@@ -212,6 +211,12 @@ export class NodeSession {
       case 'logBatch':
         this.events.onLogs(this, body.value);
         return;
+      case 'buildLog':
+        this.builds.receiveLog(body.value);
+        return;
+      case 'buildEnd':
+        this.builds.receiveEnd(body.value);
+        return;
       default:
         this.close(`unexpected message ${body?.$case ?? 'without content'}`);
     }
@@ -248,6 +253,7 @@ export class NodeSession {
     for (const dispatch of [...this.#dispatches.values()]) {
       this.#settle(dispatch, { kind: 'lost', detail: 'the connection to the node broke while the invocation ran' });
     }
+    this.builds.close();
     this.transport.end(reason);
     this.events.onClosed(this);
   }
@@ -287,6 +293,10 @@ export class NodeSession {
 }
 
 const EMPTY = Buffer.alloc(0);
+
+function artifactsOf({ artifactSha256, image }: VersionSpec): ReadonlySet<string> {
+  return new Set(image === undefined ? [artifactSha256] : image.layers.map(({ sha256 }) => sha256));
+}
 
 function toPayloadFrame({ invocationId, epoch }: InvocationRef, data: Buffer): ControlFrame {
   return { messages: [{ message: { $case: 'payloadChunk', value: { invocationId, epoch, data } } }] };

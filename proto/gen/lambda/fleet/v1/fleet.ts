@@ -13,10 +13,15 @@ import {
   type ClientDuplexStream,
   type ClientOptions,
   type ClientReadableStream,
+  type ClientUnaryCall,
+  type ClientWritableStream,
   type handleBidiStreamingCall,
+  type handleClientStreamingCall,
   type handleServerStreamingCall,
+  type handleUnaryCall,
   makeGenericClientConstructor,
   type Metadata,
+  type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 
@@ -386,6 +391,78 @@ export function logStreamToJSON(object: LogStream): string {
   }
 }
 
+export const BuildOutcome = {
+  UNSPECIFIED: 0,
+  SUCCEEDED: 1,
+  /** FAILED - The Dockerfile failed, or reached a limit. */
+  FAILED: 2,
+  CANCELLED: 3,
+  /** NODE_FAILED - Something of the node failed: its engine, its disk, the sending of a layer. */
+  NODE_FAILED: 4,
+  /** REFUSED - Nothing was done: the node builds something else, or nothing at all. */
+  REFUSED: 5,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type BuildOutcome = typeof BuildOutcome[keyof typeof BuildOutcome];
+
+export namespace BuildOutcome {
+  export type UNSPECIFIED = typeof BuildOutcome.UNSPECIFIED;
+  export type SUCCEEDED = typeof BuildOutcome.SUCCEEDED;
+  export type FAILED = typeof BuildOutcome.FAILED;
+  export type CANCELLED = typeof BuildOutcome.CANCELLED;
+  export type NODE_FAILED = typeof BuildOutcome.NODE_FAILED;
+  export type REFUSED = typeof BuildOutcome.REFUSED;
+  export type UNRECOGNIZED = typeof BuildOutcome.UNRECOGNIZED;
+}
+
+export function buildOutcomeFromJSON(object: any): BuildOutcome {
+  switch (object) {
+    case 0:
+    case "BUILD_OUTCOME_UNSPECIFIED":
+      return BuildOutcome.UNSPECIFIED;
+    case 1:
+    case "BUILD_OUTCOME_SUCCEEDED":
+      return BuildOutcome.SUCCEEDED;
+    case 2:
+    case "BUILD_OUTCOME_FAILED":
+      return BuildOutcome.FAILED;
+    case 3:
+    case "BUILD_OUTCOME_CANCELLED":
+      return BuildOutcome.CANCELLED;
+    case 4:
+    case "BUILD_OUTCOME_NODE_FAILED":
+      return BuildOutcome.NODE_FAILED;
+    case 5:
+    case "BUILD_OUTCOME_REFUSED":
+      return BuildOutcome.REFUSED;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return BuildOutcome.UNRECOGNIZED;
+  }
+}
+
+export function buildOutcomeToJSON(object: BuildOutcome): string {
+  switch (object) {
+    case BuildOutcome.UNSPECIFIED:
+      return "BUILD_OUTCOME_UNSPECIFIED";
+    case BuildOutcome.SUCCEEDED:
+      return "BUILD_OUTCOME_SUCCEEDED";
+    case BuildOutcome.FAILED:
+      return "BUILD_OUTCOME_FAILED";
+    case BuildOutcome.CANCELLED:
+      return "BUILD_OUTCOME_CANCELLED";
+    case BuildOutcome.NODE_FAILED:
+      return "BUILD_OUTCOME_NODE_FAILED";
+    case BuildOutcome.REFUSED:
+      return "BUILD_OUTCOME_REFUSED";
+    case BuildOutcome.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 export interface AgentFrame {
   messages: AgentMessage[];
 }
@@ -398,6 +475,8 @@ export interface AgentMessage {
     | { $case: "responseChunk"; value: ResponseChunk }
     | { $case: "responseEnd"; value: ResponseEnd }
     | { $case: "logBatch"; value: LogBatch }
+    | { $case: "buildLog"; value: BuildLog }
+    | { $case: "buildEnd"; value: BuildEnd }
     | undefined;
 }
 
@@ -415,6 +494,8 @@ export interface ControlMessage {
     | { $case: "logAck"; value: LogAck }
     | { $case: "forget"; value: Forget }
     | { $case: "warm"; value: Warm }
+    | { $case: "build"; value: Build }
+    | { $case: "cancelBuild"; value: CancelBuild }
     | undefined;
 }
 
@@ -525,11 +606,34 @@ export interface VersionSpec {
   keepRunning: boolean;
   /** realm: "" loads a module and calls its handler; "vm" runs a job's source text, see runtimes/PROTOCOL.md. */
   realm: string;
+  /** image is set when the version is a container image: its runtime is "image" and its artifact describes the image. */
+  image?: ImageSpec | undefined;
 }
 
 export interface VersionSpec_EnvironmentEntry {
   key: string;
   value: string;
+}
+
+/** ImageSpec is what a node needs to run a container image. */
+export interface ImageSpec {
+  /** architecture: "x64" or "arm64", as in Hello. */
+  architecture: string;
+  /** layers from the base up. */
+  layers: ImageLayer[];
+  entrypoint: string[];
+  command: string[];
+  /** environment: "NAME=value". */
+  environment: string[];
+  workingDirectory: string;
+  /** port on which the program serves HTTP; 0 = it speaks the Runtime API. */
+  port: number;
+}
+
+/** ImageLayer is an uncompressed tar. */
+export interface ImageLayer {
+  sha256: string;
+  bytes: number;
 }
 
 export interface Invoke {
@@ -714,6 +818,74 @@ export interface ArtifactChunk {
   data: Buffer;
 }
 
+/**
+ * Build gives an agent a container image to build. It answers with BuildLog and, once, BuildEnd. A build that the agent
+ * has when its session ends is over.
+ */
+export interface Build {
+  buildId: string;
+  /** cache_key names what the build cache is kept for: a function. */
+  cacheKey: string;
+  /** The build context, a zip or tar.gz, to be had with FetchArtifact. */
+  contextSha256: string;
+  /** image_bytes_max bounds the unpacked layers together. */
+  imageBytesMax: number;
+}
+
+export interface CancelBuild {
+  buildId: string;
+}
+
+export interface BuildLine {
+  unixMs: number;
+  stream: LogStream;
+  text: string;
+}
+
+export interface BuildLog {
+  buildId: string;
+  lines: BuildLine[];
+}
+
+export interface BuildEnd {
+  buildId: string;
+  outcome: BuildOutcome;
+  /** detail says why, for the person who deployed. */
+  detail: string;
+  /** image is set when it succeeded; all its layers are stored. */
+  image?: BuiltImage | undefined;
+}
+
+export interface BuiltImage {
+  architecture: string;
+  layers: ImageLayer[];
+  entrypoint: string[];
+  command: string[];
+  environment: string[];
+  workingDirectory: string;
+  /** exposed_ports are the TCP ports that the image exposes. */
+  exposedPorts: number[];
+}
+
+export interface HasLayersRequest {
+  buildId: string;
+  sha256: string[];
+}
+
+export interface HasLayersResponse {
+  missing: string[];
+}
+
+export interface LayerPart {
+  /** build_id and layer are in the first part only. */
+  buildId: string;
+  layer: ImageLayer | undefined;
+  data: Buffer;
+}
+
+export interface PutLayerResponse {
+}
+
 function createBaseAgentFrame(): AgentFrame {
   return { messages: [] };
 }
@@ -810,6 +982,12 @@ export const AgentMessage: MessageFns<AgentMessage> = {
       case "logBatch":
         LogBatch.encode(message.message.value, writer.uint32(50).fork()).join();
         break;
+      case "buildLog":
+        BuildLog.encode(message.message.value, writer.uint32(162).fork()).join();
+        break;
+      case "buildEnd":
+        BuildEnd.encode(message.message.value, writer.uint32(170).fork()).join();
+        break;
     }
     return writer;
   },
@@ -875,6 +1053,22 @@ export const AgentMessage: MessageFns<AgentMessage> = {
             message.message = { $case: "logBatch", value: LogBatch.decode(reader, reader.uint32()) };
             continue;
           }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.message = { $case: "buildLog", value: BuildLog.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 21: {
+            if (tag !== 170) {
+              break;
+            }
+
+            message.message = { $case: "buildEnd", value: BuildEnd.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -907,6 +1101,14 @@ export const AgentMessage: MessageFns<AgentMessage> = {
         ? { $case: "logBatch", value: LogBatch.fromJSON(object.logBatch) }
         : isSet(object.log_batch)
         ? { $case: "logBatch", value: LogBatch.fromJSON(object.log_batch) }
+        : isSet(object.buildLog)
+        ? { $case: "buildLog", value: BuildLog.fromJSON(object.buildLog) }
+        : isSet(object.build_log)
+        ? { $case: "buildLog", value: BuildLog.fromJSON(object.build_log) }
+        : isSet(object.buildEnd)
+        ? { $case: "buildEnd", value: BuildEnd.fromJSON(object.buildEnd) }
+        : isSet(object.build_end)
+        ? { $case: "buildEnd", value: BuildEnd.fromJSON(object.build_end) }
         : undefined,
     };
   },
@@ -925,6 +1127,10 @@ export const AgentMessage: MessageFns<AgentMessage> = {
       obj.responseEnd = ResponseEnd.toJSON(message.message.value);
     } else if (message.message?.$case === "logBatch") {
       obj.logBatch = LogBatch.toJSON(message.message.value);
+    } else if (message.message?.$case === "buildLog") {
+      obj.buildLog = BuildLog.toJSON(message.message.value);
+    } else if (message.message?.$case === "buildEnd") {
+      obj.buildEnd = BuildEnd.toJSON(message.message.value);
     }
     return obj;
   },
@@ -968,6 +1174,18 @@ export const AgentMessage: MessageFns<AgentMessage> = {
       case "logBatch": {
         if (object.message?.value !== undefined && object.message?.value !== null) {
           message.message = { $case: "logBatch", value: LogBatch.fromPartial(object.message.value) };
+        }
+        break;
+      }
+      case "buildLog": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "buildLog", value: BuildLog.fromPartial(object.message.value) };
+        }
+        break;
+      }
+      case "buildEnd": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "buildEnd", value: BuildEnd.fromPartial(object.message.value) };
         }
         break;
       }
@@ -1078,6 +1296,12 @@ export const ControlMessage: MessageFns<ControlMessage> = {
       case "warm":
         Warm.encode(message.message.value, writer.uint32(66).fork()).join();
         break;
+      case "build":
+        Build.encode(message.message.value, writer.uint32(162).fork()).join();
+        break;
+      case "cancelBuild":
+        CancelBuild.encode(message.message.value, writer.uint32(170).fork()).join();
+        break;
     }
     return writer;
   },
@@ -1159,6 +1383,22 @@ export const ControlMessage: MessageFns<ControlMessage> = {
             message.message = { $case: "warm", value: Warm.decode(reader, reader.uint32()) };
             continue;
           }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.message = { $case: "build", value: Build.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 21: {
+            if (tag !== 170) {
+              break;
+            }
+
+            message.message = { $case: "cancelBuild", value: CancelBuild.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1195,6 +1435,12 @@ export const ControlMessage: MessageFns<ControlMessage> = {
         ? { $case: "forget", value: Forget.fromJSON(object.forget) }
         : isSet(object.warm)
         ? { $case: "warm", value: Warm.fromJSON(object.warm) }
+        : isSet(object.build)
+        ? { $case: "build", value: Build.fromJSON(object.build) }
+        : isSet(object.cancelBuild)
+        ? { $case: "cancelBuild", value: CancelBuild.fromJSON(object.cancelBuild) }
+        : isSet(object.cancel_build)
+        ? { $case: "cancelBuild", value: CancelBuild.fromJSON(object.cancel_build) }
         : undefined,
     };
   },
@@ -1217,6 +1463,10 @@ export const ControlMessage: MessageFns<ControlMessage> = {
       obj.forget = Forget.toJSON(message.message.value);
     } else if (message.message?.$case === "warm") {
       obj.warm = Warm.toJSON(message.message.value);
+    } else if (message.message?.$case === "build") {
+      obj.build = Build.toJSON(message.message.value);
+    } else if (message.message?.$case === "cancelBuild") {
+      obj.cancelBuild = CancelBuild.toJSON(message.message.value);
     }
     return obj;
   },
@@ -1272,6 +1522,18 @@ export const ControlMessage: MessageFns<ControlMessage> = {
       case "warm": {
         if (object.message?.value !== undefined && object.message?.value !== null) {
           message.message = { $case: "warm", value: Warm.fromPartial(object.message.value) };
+        }
+        break;
+      }
+      case "build": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "build", value: Build.fromPartial(object.message.value) };
+        }
+        break;
+      }
+      case "cancelBuild": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "cancelBuild", value: CancelBuild.fromPartial(object.message.value) };
         }
         break;
       }
@@ -2401,6 +2663,7 @@ function createBaseVersionSpec(): VersionSpec {
     concurrency: 0,
     keepRunning: false,
     realm: "",
+    image: undefined,
   };
 }
 
@@ -2468,6 +2731,9 @@ export const VersionSpec: MessageFns<VersionSpec> = {
     }
     if (message.realm !== "") {
       writer.uint32(170).string(message.realm);
+    }
+    if (message.image !== undefined) {
+      ImageSpec.encode(message.image, writer.uint32(322).fork()).join();
     }
     return writer;
   },
@@ -2656,6 +2922,14 @@ export const VersionSpec: MessageFns<VersionSpec> = {
             message.realm = reader.string();
             continue;
           }
+          case 40: {
+            if (tag !== 322) {
+              break;
+            }
+
+            message.image = ImageSpec.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2756,6 +3030,7 @@ export const VersionSpec: MessageFns<VersionSpec> = {
         ? globalThis.Boolean(object.keep_running)
         : false,
       realm: isSet(object.realm) ? globalThis.String(object.realm) : "",
+      image: isSet(object.image) ? ImageSpec.fromJSON(object.image) : undefined,
     };
   },
 
@@ -2830,6 +3105,9 @@ export const VersionSpec: MessageFns<VersionSpec> = {
     if (message.realm !== "") {
       obj.realm = message.realm;
     }
+    if (message.image !== undefined) {
+      obj.image = ImageSpec.toJSON(message.image);
+    }
     return obj;
   },
 
@@ -2867,6 +3145,9 @@ export const VersionSpec: MessageFns<VersionSpec> = {
     message.concurrency = object.concurrency ?? 0;
     message.keepRunning = object.keepRunning ?? false;
     message.realm = object.realm ?? "";
+    message.image = (object.image !== undefined && object.image !== null)
+      ? ImageSpec.fromPartial(object.image)
+      : undefined;
     return message;
   },
 };
@@ -2952,6 +3233,264 @@ export const VersionSpec_EnvironmentEntry: MessageFns<VersionSpec_EnvironmentEnt
     const message = createBaseVersionSpec_EnvironmentEntry();
     message.key = object.key ?? "";
     message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseImageSpec(): ImageSpec {
+  return { architecture: "", layers: [], entrypoint: [], command: [], environment: [], workingDirectory: "", port: 0 };
+}
+
+export const ImageSpec: MessageFns<ImageSpec> = {
+  encode(message: ImageSpec, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.architecture !== "") {
+      writer.uint32(10).string(message.architecture);
+    }
+    for (const v of message.layers) {
+      ImageLayer.encode(v!, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.entrypoint) {
+      writer.uint32(26).string(v!);
+    }
+    for (const v of message.command) {
+      writer.uint32(34).string(v!);
+    }
+    for (const v of message.environment) {
+      writer.uint32(42).string(v!);
+    }
+    if (message.workingDirectory !== "") {
+      writer.uint32(50).string(message.workingDirectory);
+    }
+    if (message.port !== 0) {
+      writer.uint32(56).uint32(message.port);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageSpec {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageSpec();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.architecture = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.layers.push(ImageLayer.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.entrypoint.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.command.push(reader.string());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.environment.push(reader.string());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.workingDirectory = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.port = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ImageSpec {
+    return {
+      architecture: isSet(object.architecture) ? globalThis.String(object.architecture) : "",
+      layers: globalThis.Array.isArray(object?.layers) ? object.layers.map((e: any) => ImageLayer.fromJSON(e)) : [],
+      entrypoint: globalThis.Array.isArray(object?.entrypoint)
+        ? object.entrypoint.map((e: any) => globalThis.String(e))
+        : [],
+      command: globalThis.Array.isArray(object?.command) ? object.command.map((e: any) => globalThis.String(e)) : [],
+      environment: globalThis.Array.isArray(object?.environment)
+        ? object.environment.map((e: any) => globalThis.String(e))
+        : [],
+      workingDirectory: isSet(object.workingDirectory)
+        ? globalThis.String(object.workingDirectory)
+        : isSet(object.working_directory)
+        ? globalThis.String(object.working_directory)
+        : "",
+      port: isSet(object.port) ? globalThis.Number(object.port) : 0,
+    };
+  },
+
+  toJSON(message: ImageSpec): unknown {
+    const obj: any = {};
+    if (message.architecture !== "") {
+      obj.architecture = message.architecture;
+    }
+    if (message.layers?.length) {
+      obj.layers = message.layers.map((e) => ImageLayer.toJSON(e));
+    }
+    if (message.entrypoint?.length) {
+      obj.entrypoint = message.entrypoint;
+    }
+    if (message.command?.length) {
+      obj.command = message.command;
+    }
+    if (message.environment?.length) {
+      obj.environment = message.environment;
+    }
+    if (message.workingDirectory !== "") {
+      obj.workingDirectory = message.workingDirectory;
+    }
+    if (message.port !== 0) {
+      obj.port = Math.round(message.port);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ImageSpec>): ImageSpec {
+    return ImageSpec.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ImageSpec>): ImageSpec {
+    const message = createBaseImageSpec();
+    message.architecture = object.architecture ?? "";
+    message.layers = object.layers?.map((e) => ImageLayer.fromPartial(e)) || [];
+    message.entrypoint = object.entrypoint?.map((e) => e) || [];
+    message.command = object.command?.map((e) => e) || [];
+    message.environment = object.environment?.map((e) => e) || [];
+    message.workingDirectory = object.workingDirectory ?? "";
+    message.port = object.port ?? 0;
+    return message;
+  },
+};
+
+function createBaseImageLayer(): ImageLayer {
+  return { sha256: "", bytes: 0 };
+}
+
+export const ImageLayer: MessageFns<ImageLayer> = {
+  encode(message: ImageLayer, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sha256 !== "") {
+      writer.uint32(10).string(message.sha256);
+    }
+    if (message.bytes !== 0) {
+      writer.uint32(16).uint64(message.bytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageLayer {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageLayer();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sha256 = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.bytes = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ImageLayer {
+    return {
+      sha256: isSet(object.sha256) ? globalThis.String(object.sha256) : "",
+      bytes: isSet(object.bytes) ? globalThis.Number(object.bytes) : 0,
+    };
+  },
+
+  toJSON(message: ImageLayer): unknown {
+    const obj: any = {};
+    if (message.sha256 !== "") {
+      obj.sha256 = message.sha256;
+    }
+    if (message.bytes !== 0) {
+      obj.bytes = Math.round(message.bytes);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ImageLayer>): ImageLayer {
+    return ImageLayer.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ImageLayer>): ImageLayer {
+    const message = createBaseImageLayer();
+    message.sha256 = object.sha256 ?? "";
+    message.bytes = object.bytes ?? 0;
     return message;
   },
 };
@@ -5547,6 +6086,1045 @@ export const ArtifactChunk: MessageFns<ArtifactChunk> = {
   },
 };
 
+function createBaseBuild(): Build {
+  return { buildId: "", cacheKey: "", contextSha256: "", imageBytesMax: 0 };
+}
+
+export const Build: MessageFns<Build> = {
+  encode(message: Build, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.buildId !== "") {
+      writer.uint32(10).string(message.buildId);
+    }
+    if (message.cacheKey !== "") {
+      writer.uint32(18).string(message.cacheKey);
+    }
+    if (message.contextSha256 !== "") {
+      writer.uint32(26).string(message.contextSha256);
+    }
+    if (message.imageBytesMax !== 0) {
+      writer.uint32(32).uint64(message.imageBytesMax);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Build {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBuild();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.buildId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.cacheKey = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.contextSha256 = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.imageBytesMax = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Build {
+    return {
+      buildId: isSet(object.buildId)
+        ? globalThis.String(object.buildId)
+        : isSet(object.build_id)
+        ? globalThis.String(object.build_id)
+        : "",
+      cacheKey: isSet(object.cacheKey)
+        ? globalThis.String(object.cacheKey)
+        : isSet(object.cache_key)
+        ? globalThis.String(object.cache_key)
+        : "",
+      contextSha256: isSet(object.contextSha256)
+        ? globalThis.String(object.contextSha256)
+        : isSet(object.context_sha256)
+        ? globalThis.String(object.context_sha256)
+        : "",
+      imageBytesMax: isSet(object.imageBytesMax)
+        ? globalThis.Number(object.imageBytesMax)
+        : isSet(object.image_bytes_max)
+        ? globalThis.Number(object.image_bytes_max)
+        : 0,
+    };
+  },
+
+  toJSON(message: Build): unknown {
+    const obj: any = {};
+    if (message.buildId !== "") {
+      obj.buildId = message.buildId;
+    }
+    if (message.cacheKey !== "") {
+      obj.cacheKey = message.cacheKey;
+    }
+    if (message.contextSha256 !== "") {
+      obj.contextSha256 = message.contextSha256;
+    }
+    if (message.imageBytesMax !== 0) {
+      obj.imageBytesMax = Math.round(message.imageBytesMax);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Build>): Build {
+    return Build.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Build>): Build {
+    const message = createBaseBuild();
+    message.buildId = object.buildId ?? "";
+    message.cacheKey = object.cacheKey ?? "";
+    message.contextSha256 = object.contextSha256 ?? "";
+    message.imageBytesMax = object.imageBytesMax ?? 0;
+    return message;
+  },
+};
+
+function createBaseCancelBuild(): CancelBuild {
+  return { buildId: "" };
+}
+
+export const CancelBuild: MessageFns<CancelBuild> = {
+  encode(message: CancelBuild, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.buildId !== "") {
+      writer.uint32(10).string(message.buildId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CancelBuild {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCancelBuild();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.buildId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CancelBuild {
+    return {
+      buildId: isSet(object.buildId)
+        ? globalThis.String(object.buildId)
+        : isSet(object.build_id)
+        ? globalThis.String(object.build_id)
+        : "",
+    };
+  },
+
+  toJSON(message: CancelBuild): unknown {
+    const obj: any = {};
+    if (message.buildId !== "") {
+      obj.buildId = message.buildId;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CancelBuild>): CancelBuild {
+    return CancelBuild.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CancelBuild>): CancelBuild {
+    const message = createBaseCancelBuild();
+    message.buildId = object.buildId ?? "";
+    return message;
+  },
+};
+
+function createBaseBuildLine(): BuildLine {
+  return { unixMs: 0, stream: 0, text: "" };
+}
+
+export const BuildLine: MessageFns<BuildLine> = {
+  encode(message: BuildLine, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.unixMs !== 0) {
+      writer.uint32(8).uint64(message.unixMs);
+    }
+    if (message.stream !== 0) {
+      writer.uint32(16).int32(message.stream);
+    }
+    if (message.text !== "") {
+      writer.uint32(26).string(message.text);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BuildLine {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBuildLine();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.unixMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.stream = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.text = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): BuildLine {
+    return {
+      unixMs: isSet(object.unixMs)
+        ? globalThis.Number(object.unixMs)
+        : isSet(object.unix_ms)
+        ? globalThis.Number(object.unix_ms)
+        : 0,
+      stream: isSet(object.stream) ? logStreamFromJSON(object.stream) : 0,
+      text: isSet(object.text) ? globalThis.String(object.text) : "",
+    };
+  },
+
+  toJSON(message: BuildLine): unknown {
+    const obj: any = {};
+    if (message.unixMs !== 0) {
+      obj.unixMs = Math.round(message.unixMs);
+    }
+    if (message.stream !== 0) {
+      obj.stream = logStreamToJSON(message.stream);
+    }
+    if (message.text !== "") {
+      obj.text = message.text;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<BuildLine>): BuildLine {
+    return BuildLine.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BuildLine>): BuildLine {
+    const message = createBaseBuildLine();
+    message.unixMs = object.unixMs ?? 0;
+    message.stream = object.stream ?? 0;
+    message.text = object.text ?? "";
+    return message;
+  },
+};
+
+function createBaseBuildLog(): BuildLog {
+  return { buildId: "", lines: [] };
+}
+
+export const BuildLog: MessageFns<BuildLog> = {
+  encode(message: BuildLog, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.buildId !== "") {
+      writer.uint32(10).string(message.buildId);
+    }
+    for (const v of message.lines) {
+      BuildLine.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BuildLog {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBuildLog();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.buildId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.lines.push(BuildLine.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): BuildLog {
+    return {
+      buildId: isSet(object.buildId)
+        ? globalThis.String(object.buildId)
+        : isSet(object.build_id)
+        ? globalThis.String(object.build_id)
+        : "",
+      lines: globalThis.Array.isArray(object?.lines) ? object.lines.map((e: any) => BuildLine.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: BuildLog): unknown {
+    const obj: any = {};
+    if (message.buildId !== "") {
+      obj.buildId = message.buildId;
+    }
+    if (message.lines?.length) {
+      obj.lines = message.lines.map((e) => BuildLine.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<BuildLog>): BuildLog {
+    return BuildLog.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BuildLog>): BuildLog {
+    const message = createBaseBuildLog();
+    message.buildId = object.buildId ?? "";
+    message.lines = object.lines?.map((e) => BuildLine.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseBuildEnd(): BuildEnd {
+  return { buildId: "", outcome: 0, detail: "", image: undefined };
+}
+
+export const BuildEnd: MessageFns<BuildEnd> = {
+  encode(message: BuildEnd, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.buildId !== "") {
+      writer.uint32(10).string(message.buildId);
+    }
+    if (message.outcome !== 0) {
+      writer.uint32(16).int32(message.outcome);
+    }
+    if (message.detail !== "") {
+      writer.uint32(26).string(message.detail);
+    }
+    if (message.image !== undefined) {
+      BuiltImage.encode(message.image, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BuildEnd {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBuildEnd();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.buildId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.outcome = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.detail = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.image = BuiltImage.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): BuildEnd {
+    return {
+      buildId: isSet(object.buildId)
+        ? globalThis.String(object.buildId)
+        : isSet(object.build_id)
+        ? globalThis.String(object.build_id)
+        : "",
+      outcome: isSet(object.outcome) ? buildOutcomeFromJSON(object.outcome) : 0,
+      detail: isSet(object.detail) ? globalThis.String(object.detail) : "",
+      image: isSet(object.image) ? BuiltImage.fromJSON(object.image) : undefined,
+    };
+  },
+
+  toJSON(message: BuildEnd): unknown {
+    const obj: any = {};
+    if (message.buildId !== "") {
+      obj.buildId = message.buildId;
+    }
+    if (message.outcome !== 0) {
+      obj.outcome = buildOutcomeToJSON(message.outcome);
+    }
+    if (message.detail !== "") {
+      obj.detail = message.detail;
+    }
+    if (message.image !== undefined) {
+      obj.image = BuiltImage.toJSON(message.image);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<BuildEnd>): BuildEnd {
+    return BuildEnd.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BuildEnd>): BuildEnd {
+    const message = createBaseBuildEnd();
+    message.buildId = object.buildId ?? "";
+    message.outcome = object.outcome ?? 0;
+    message.detail = object.detail ?? "";
+    message.image = (object.image !== undefined && object.image !== null)
+      ? BuiltImage.fromPartial(object.image)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseBuiltImage(): BuiltImage {
+  return {
+    architecture: "",
+    layers: [],
+    entrypoint: [],
+    command: [],
+    environment: [],
+    workingDirectory: "",
+    exposedPorts: [],
+  };
+}
+
+export const BuiltImage: MessageFns<BuiltImage> = {
+  encode(message: BuiltImage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.architecture !== "") {
+      writer.uint32(10).string(message.architecture);
+    }
+    for (const v of message.layers) {
+      ImageLayer.encode(v!, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.entrypoint) {
+      writer.uint32(26).string(v!);
+    }
+    for (const v of message.command) {
+      writer.uint32(34).string(v!);
+    }
+    for (const v of message.environment) {
+      writer.uint32(42).string(v!);
+    }
+    if (message.workingDirectory !== "") {
+      writer.uint32(50).string(message.workingDirectory);
+    }
+    if (message.exposedPorts.length !== 0) {
+      writer.uint32(58).fork();
+      for (const v of message.exposedPorts) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BuiltImage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBuiltImage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.architecture = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.layers.push(ImageLayer.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.entrypoint.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.command.push(reader.string());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.environment.push(reader.string());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.workingDirectory = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag === 56) {
+              message.exposedPorts.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 58) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.exposedPorts.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): BuiltImage {
+    return {
+      architecture: isSet(object.architecture) ? globalThis.String(object.architecture) : "",
+      layers: globalThis.Array.isArray(object?.layers) ? object.layers.map((e: any) => ImageLayer.fromJSON(e)) : [],
+      entrypoint: globalThis.Array.isArray(object?.entrypoint)
+        ? object.entrypoint.map((e: any) => globalThis.String(e))
+        : [],
+      command: globalThis.Array.isArray(object?.command) ? object.command.map((e: any) => globalThis.String(e)) : [],
+      environment: globalThis.Array.isArray(object?.environment)
+        ? object.environment.map((e: any) => globalThis.String(e))
+        : [],
+      workingDirectory: isSet(object.workingDirectory)
+        ? globalThis.String(object.workingDirectory)
+        : isSet(object.working_directory)
+        ? globalThis.String(object.working_directory)
+        : "",
+      exposedPorts: globalThis.Array.isArray(object?.exposedPorts)
+        ? object.exposedPorts.map((e: any) => globalThis.Number(e))
+        : globalThis.Array.isArray(object?.exposed_ports)
+        ? object.exposed_ports.map((e: any) => globalThis.Number(e))
+        : [],
+    };
+  },
+
+  toJSON(message: BuiltImage): unknown {
+    const obj: any = {};
+    if (message.architecture !== "") {
+      obj.architecture = message.architecture;
+    }
+    if (message.layers?.length) {
+      obj.layers = message.layers.map((e) => ImageLayer.toJSON(e));
+    }
+    if (message.entrypoint?.length) {
+      obj.entrypoint = message.entrypoint;
+    }
+    if (message.command?.length) {
+      obj.command = message.command;
+    }
+    if (message.environment?.length) {
+      obj.environment = message.environment;
+    }
+    if (message.workingDirectory !== "") {
+      obj.workingDirectory = message.workingDirectory;
+    }
+    if (message.exposedPorts?.length) {
+      obj.exposedPorts = message.exposedPorts.map((e) => Math.round(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<BuiltImage>): BuiltImage {
+    return BuiltImage.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BuiltImage>): BuiltImage {
+    const message = createBaseBuiltImage();
+    message.architecture = object.architecture ?? "";
+    message.layers = object.layers?.map((e) => ImageLayer.fromPartial(e)) || [];
+    message.entrypoint = object.entrypoint?.map((e) => e) || [];
+    message.command = object.command?.map((e) => e) || [];
+    message.environment = object.environment?.map((e) => e) || [];
+    message.workingDirectory = object.workingDirectory ?? "";
+    message.exposedPorts = object.exposedPorts?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseHasLayersRequest(): HasLayersRequest {
+  return { buildId: "", sha256: [] };
+}
+
+export const HasLayersRequest: MessageFns<HasLayersRequest> = {
+  encode(message: HasLayersRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.buildId !== "") {
+      writer.uint32(10).string(message.buildId);
+    }
+    for (const v of message.sha256) {
+      writer.uint32(18).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): HasLayersRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHasLayersRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.buildId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.sha256.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): HasLayersRequest {
+    return {
+      buildId: isSet(object.buildId)
+        ? globalThis.String(object.buildId)
+        : isSet(object.build_id)
+        ? globalThis.String(object.build_id)
+        : "",
+      sha256: globalThis.Array.isArray(object?.sha256) ? object.sha256.map((e: any) => globalThis.String(e)) : [],
+    };
+  },
+
+  toJSON(message: HasLayersRequest): unknown {
+    const obj: any = {};
+    if (message.buildId !== "") {
+      obj.buildId = message.buildId;
+    }
+    if (message.sha256?.length) {
+      obj.sha256 = message.sha256;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<HasLayersRequest>): HasLayersRequest {
+    return HasLayersRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<HasLayersRequest>): HasLayersRequest {
+    const message = createBaseHasLayersRequest();
+    message.buildId = object.buildId ?? "";
+    message.sha256 = object.sha256?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseHasLayersResponse(): HasLayersResponse {
+  return { missing: [] };
+}
+
+export const HasLayersResponse: MessageFns<HasLayersResponse> = {
+  encode(message: HasLayersResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.missing) {
+      writer.uint32(10).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): HasLayersResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHasLayersResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.missing.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): HasLayersResponse {
+    return {
+      missing: globalThis.Array.isArray(object?.missing) ? object.missing.map((e: any) => globalThis.String(e)) : [],
+    };
+  },
+
+  toJSON(message: HasLayersResponse): unknown {
+    const obj: any = {};
+    if (message.missing?.length) {
+      obj.missing = message.missing;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<HasLayersResponse>): HasLayersResponse {
+    return HasLayersResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<HasLayersResponse>): HasLayersResponse {
+    const message = createBaseHasLayersResponse();
+    message.missing = object.missing?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseLayerPart(): LayerPart {
+  return { buildId: "", layer: undefined, data: Buffer.alloc(0) };
+}
+
+export const LayerPart: MessageFns<LayerPart> = {
+  encode(message: LayerPart, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.buildId !== "") {
+      writer.uint32(10).string(message.buildId);
+    }
+    if (message.layer !== undefined) {
+      ImageLayer.encode(message.layer, writer.uint32(18).fork()).join();
+    }
+    if (message.data.length !== 0) {
+      writer.uint32(26).bytes(message.data);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LayerPart {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLayerPart();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.buildId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.layer = ImageLayer.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.data = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LayerPart {
+    return {
+      buildId: isSet(object.buildId)
+        ? globalThis.String(object.buildId)
+        : isSet(object.build_id)
+        ? globalThis.String(object.build_id)
+        : "",
+      layer: isSet(object.layer) ? ImageLayer.fromJSON(object.layer) : undefined,
+      data: isSet(object.data) ? Buffer.from(bytesFromBase64(object.data)) : Buffer.alloc(0),
+    };
+  },
+
+  toJSON(message: LayerPart): unknown {
+    const obj: any = {};
+    if (message.buildId !== "") {
+      obj.buildId = message.buildId;
+    }
+    if (message.layer !== undefined) {
+      obj.layer = ImageLayer.toJSON(message.layer);
+    }
+    if (message.data.length !== 0) {
+      obj.data = base64FromBytes(message.data);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LayerPart>): LayerPart {
+    return LayerPart.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LayerPart>): LayerPart {
+    const message = createBaseLayerPart();
+    message.buildId = object.buildId ?? "";
+    message.layer = (object.layer !== undefined && object.layer !== null)
+      ? ImageLayer.fromPartial(object.layer)
+      : undefined;
+    message.data = object.data ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBasePutLayerResponse(): PutLayerResponse {
+  return {};
+}
+
+export const PutLayerResponse: MessageFns<PutLayerResponse> = {
+  encode(_: PutLayerResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PutLayerResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePutLayerResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): PutLayerResponse {
+    return {};
+  },
+
+  toJSON(_: PutLayerResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<PutLayerResponse>): PutLayerResponse {
+    return PutLayerResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<PutLayerResponse>): PutLayerResponse {
+    const message = createBasePutLayerResponse();
+    return message;
+  },
+};
+
 export type FleetServiceService = typeof FleetServiceService;
 export const FleetServiceService = {
   /** Connect carries every message but body chunks. It lives as long as the session. */
@@ -5572,7 +7150,10 @@ export const FleetServiceService = {
     responseSerialize: (value: ControlFrame): Buffer => Buffer.from(ControlFrame.encode(value).finish()),
     responseDeserialize: (value: Buffer): ControlFrame => ControlFrame.decode(value),
   },
-  /** FetchArtifact streams one code archive, in order, in chunks of at most 64 KiB. */
+  /**
+   * FetchArtifact streams one code archive, in order, in chunks of at most 64 KiB.
+   * An agent may fetch what versions that it was told to run are made of, and the context of a build that it was given.
+   */
   fetchArtifact: {
     path: "/lambda.fleet.v1.FleetService/FetchArtifact" as const,
     requestStream: false as const,
@@ -5581,6 +7162,26 @@ export const FleetServiceService = {
     requestDeserialize: (value: Buffer): FetchArtifactRequest => FetchArtifactRequest.decode(value),
     responseSerialize: (value: ArtifactChunk): Buffer => Buffer.from(ArtifactChunk.encode(value).finish()),
     responseDeserialize: (value: Buffer): ArtifactChunk => ArtifactChunk.decode(value),
+  },
+  /** HasLayers says which of an image's layers are not stored yet. For a build that the agent was given, while it runs. */
+  hasLayers: {
+    path: "/lambda.fleet.v1.FleetService/HasLayers" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: HasLayersRequest): Buffer => Buffer.from(HasLayersRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): HasLayersRequest => HasLayersRequest.decode(value),
+    responseSerialize: (value: HasLayersResponse): Buffer => Buffer.from(HasLayersResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): HasLayersResponse => HasLayersResponse.decode(value),
+  },
+  /** PutLayer stores one layer. The first part has no data; the others have at most 64 KiB, in order. */
+  putLayer: {
+    path: "/lambda.fleet.v1.FleetService/PutLayer" as const,
+    requestStream: true as const,
+    responseStream: false as const,
+    requestSerialize: (value: LayerPart): Buffer => Buffer.from(LayerPart.encode(value).finish()),
+    requestDeserialize: (value: Buffer): LayerPart => LayerPart.decode(value),
+    responseSerialize: (value: PutLayerResponse): Buffer => Buffer.from(PutLayerResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): PutLayerResponse => PutLayerResponse.decode(value),
   },
 } as const;
 
@@ -5592,8 +7193,15 @@ export interface FleetServiceServer extends UntypedServiceImplementation {
    * session by the metadata entry `lambda-session` (Welcome.session_id).
    */
   transfer: handleBidiStreamingCall<AgentFrame, ControlFrame>;
-  /** FetchArtifact streams one code archive, in order, in chunks of at most 64 KiB. */
+  /**
+   * FetchArtifact streams one code archive, in order, in chunks of at most 64 KiB.
+   * An agent may fetch what versions that it was told to run are made of, and the context of a build that it was given.
+   */
   fetchArtifact: handleServerStreamingCall<FetchArtifactRequest, ArtifactChunk>;
+  /** HasLayers says which of an image's layers are not stored yet. For a build that the agent was given, while it runs. */
+  hasLayers: handleUnaryCall<HasLayersRequest, HasLayersResponse>;
+  /** PutLayer stores one layer. The first part has no data; the others have at most 64 KiB, in order. */
+  putLayer: handleClientStreamingCall<LayerPart, PutLayerResponse>;
 }
 
 export interface FleetServiceClient extends Client {
@@ -5608,13 +7216,47 @@ export interface FleetServiceClient extends Client {
   transfer(): ClientDuplexStream<AgentFrame, ControlFrame>;
   transfer(options: Partial<CallOptions>): ClientDuplexStream<AgentFrame, ControlFrame>;
   transfer(metadata: Metadata, options?: Partial<CallOptions>): ClientDuplexStream<AgentFrame, ControlFrame>;
-  /** FetchArtifact streams one code archive, in order, in chunks of at most 64 KiB. */
+  /**
+   * FetchArtifact streams one code archive, in order, in chunks of at most 64 KiB.
+   * An agent may fetch what versions that it was told to run are made of, and the context of a build that it was given.
+   */
   fetchArtifact(request: FetchArtifactRequest, options?: Partial<CallOptions>): ClientReadableStream<ArtifactChunk>;
   fetchArtifact(
     request: FetchArtifactRequest,
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<ArtifactChunk>;
+  /** HasLayers says which of an image's layers are not stored yet. For a build that the agent was given, while it runs. */
+  hasLayers(
+    request: HasLayersRequest,
+    callback: (error: ServiceError | null, response: HasLayersResponse) => void,
+  ): ClientUnaryCall;
+  hasLayers(
+    request: HasLayersRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: HasLayersResponse) => void,
+  ): ClientUnaryCall;
+  hasLayers(
+    request: HasLayersRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: HasLayersResponse) => void,
+  ): ClientUnaryCall;
+  /** PutLayer stores one layer. The first part has no data; the others have at most 64 KiB, in order. */
+  putLayer(callback: (error: ServiceError | null, response: PutLayerResponse) => void): ClientWritableStream<LayerPart>;
+  putLayer(
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: PutLayerResponse) => void,
+  ): ClientWritableStream<LayerPart>;
+  putLayer(
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: PutLayerResponse) => void,
+  ): ClientWritableStream<LayerPart>;
+  putLayer(
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: PutLayerResponse) => void,
+  ): ClientWritableStream<LayerPart>;
 }
 
 export const FleetServiceClient = makeGenericClientConstructor(

@@ -1,0 +1,110 @@
+import { type ServerReadableStream, type ServerUnaryCall, type sendUnaryData, status } from '@grpc/grpc-js';
+import { FleetError } from '@lambda-fleet/common/errors';
+import { IMAGE_LAYERS_MAX } from '@lambda-fleet/common/limits';
+import type { Logger } from '@lambda-fleet/common/logger';
+import type { HasLayersRequest, HasLayersResponse, ImageLayer, LayerPart, PutLayerResponse } from '@lambda-fleet/proto';
+import type { Artifact } from '../artifacts/postgres-artifact-store.js';
+import type { NodeRegistry } from '../nodes/node-registry.js';
+import type { GivenBuild } from '../nodes/session-builds.js';
+import { peerNodeId } from './peer-identity.js';
+
+/** Where layers are kept. */
+export interface Layers {
+  missing(projectId: string, sha256: readonly string[]): Promise<readonly string[]>;
+  put(projectId: string, layer: Artifact, source: AsyncIterable<Uint8Array>): Promise<void>;
+}
+
+export interface LayerCallsOptions {
+  readonly registry: NodeRegistry;
+  readonly layers: Layers;
+  readonly log: Logger;
+}
+
+const SHA256 = /^[0-9a-f]{64}$/;
+/** Longest silence between two parts of a layer. */
+const PART_DEADLINE_MS = 30_000;
+
+export async function hasLayers(
+  call: ServerUnaryCall<HasLayersRequest, HasLayersResponse>,
+  answer: sendUnaryData<HasLayersResponse>,
+  options: LayerCallsOptions,
+): Promise<void> {
+  const { buildId, sha256 } = call.request;
+  try {
+    const { projectId } = givenBuild(call, buildId, options);
+    if (sha256.length > IMAGE_LAYERS_MAX || !sha256.every((digest) => SHA256.test(digest))) throw malformed();
+    answer(null, { missing: sha256.length === 0 ? [] : [...(await options.layers.missing(projectId, sha256))] });
+  } catch (err) {
+    answer(toStatus(err, options.log));
+  }
+}
+
+export async function putLayer(
+  call: ServerReadableStream<LayerPart, PutLayerResponse>,
+  answer: sendUnaryData<PutLayerResponse>,
+  options: LayerCallsOptions,
+): Promise<void> {
+  const silence = setTimeout(() => call.destroy(new Error('the layer stopped coming')), PART_DEADLINE_MS);
+  const parts = call[Symbol.asyncIterator]() as AsyncIterator<LayerPart>;
+  try {
+    const first: IteratorResult<LayerPart> = await parts.next();
+    if (first.done === true) throw malformed();
+    const { buildId, layer } = first.value;
+    const given = givenBuild(call, buildId, options);
+    await options.layers.put(
+      given.projectId,
+      admit(given, layer),
+      dataOf(parts, () => silence.refresh()),
+    );
+    answer(null, {});
+  } catch (err) {
+    answer(toStatus(err, options.log));
+    // Whatever still comes is not wanted; without a reader the stream would never end.
+    call.resume();
+  } finally {
+    clearTimeout(silence);
+  }
+}
+
+async function* dataOf(parts: AsyncIterator<LayerPart>, heard: () => void): AsyncGenerator<Uint8Array> {
+  for (;;) {
+    const next = await parts.next();
+    if (next.done === true) return;
+    heard();
+    yield next.value.data;
+  }
+}
+
+/** Counts a layer against what the image may have, before a byte of it is taken. */
+function admit(given: GivenBuild, layer: ImageLayer | undefined): ImageLayer {
+  if (layer === undefined || !SHA256.test(layer.sha256) || !Number.isSafeInteger(layer.bytes)) throw malformed();
+  if (given.sentBytes + layer.bytes > given.build.imageBytesMax) {
+    throw statusError(status.RESOURCE_EXHAUSTED, 'the layers are larger than the image may be');
+  }
+  given.sentBytes += layer.bytes;
+  return layer;
+}
+
+/** The same answer whether there is no such build or it is another node's. */
+function givenBuild(
+  call: ServerUnaryCall<unknown, unknown> | ServerReadableStream<unknown, unknown>,
+  buildId: string,
+  { registry }: LayerCallsOptions,
+): GivenBuild {
+  const given = registry.session(peerNodeId(call))?.builds.get(buildId);
+  if (given === undefined) throw statusError(status.PERMISSION_DENIED, 'no such build of this node');
+  return given;
+}
+
+const malformed = () => statusError(status.INVALID_ARGUMENT, 'malformed');
+
+function statusError(code: status, details: string) {
+  return Object.assign(new Error(details), { code, details });
+}
+
+function toStatus(err: unknown, log: Logger) {
+  if (err instanceof Error && 'code' in err && typeof err.code === 'number' && 'details' in err) return err as never;
+  log.warn({ err }, 'layer_call_failed');
+  if (!(err instanceof FleetError)) return statusError(status.INTERNAL, 'the layer could not be stored');
+  return statusError(err.retryable ? status.UNAVAILABLE : status.INVALID_ARGUMENT, err.message);
+}
