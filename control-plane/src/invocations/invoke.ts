@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { imageLoadMs } from '@lambda-fleet/common/image-load';
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { ResponseEnd } from '@lambda-fleet/proto';
 import { RefusalReason } from '@lambda-fleet/proto';
@@ -89,7 +90,7 @@ async function placeAndDispatch(
 ): Promise<Conclusion> {
   const { spec } = version;
   const demand = demandOf(version);
-  const deadlineMs = queueBudgetMs + spec.initTimeoutMs + spec.timeoutMs + ANSWER_GRACE_MS;
+  const deadlineMs = queueBudgetMs + imageLoadMs(spec.image) + spec.initTimeoutMs + spec.timeoutMs + ANSWER_GRACE_MS;
   const placingSince = performance.now();
   let refusedBy: Set<string> | undefined;
   let lastRefusal = '';
@@ -158,6 +159,7 @@ function demandOf({ spec, isolation }: ResolvedVersion): Demand {
     runtime: spec.runtime,
     isolation,
     network: spec.network === '' ? 'none' : spec.network,
+    architecture: spec.image?.architecture ?? '',
     memoryMb: spec.memoryMb,
     concurrency,
     amount: {

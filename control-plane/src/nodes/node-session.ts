@@ -173,7 +173,8 @@ export class NodeSession {
   warm(floors: WarmFloor[]): void {
     for (const { spec } of floors) {
       // Its code has to be fetched.
-      if (spec !== undefined) this.#specsSent.set(spec.versionId, spec);
+      if (spec === undefined) continue;
+      this.#specsSent.set(spec.versionId, { projectId: spec.projectId, artifacts: artifactsOf(spec) });
     }
     this.send({ message: { $case: 'warm', value: { floors } } }, 512 * floors.length);
   }

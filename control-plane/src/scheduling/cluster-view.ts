@@ -17,6 +17,8 @@ export interface NodeView {
   readonly isolation: ReadonlySet<string>;
   /** `none`, `egress`. */
   readonly networks: ReadonlySet<string>;
+  /** `x64`, `arm64`. */
+  readonly architecture: string;
   /** Idle sandboxes count as free: the agent gives them up on demand. */
   readonly memoryBytesFree: number;
   readonly slotsFree: number;
@@ -37,6 +39,8 @@ export interface Demand {
   /** `auto` until a placement is attempted. */
   readonly isolation: string;
   readonly network: string;
+  /** That of a container image; empty is any. */
+  readonly architecture: string;
   readonly memoryMb: number;
   /** Invocations that share a sandbox. */
   readonly concurrency: number;

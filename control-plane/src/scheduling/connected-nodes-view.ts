@@ -43,6 +43,7 @@ class SessionView implements NodeView {
   readonly runtimes: ReadonlySet<string>;
   readonly isolation: ReadonlySet<string>;
   readonly networks: ReadonlySet<string>;
+  readonly architecture: string;
 
   constructor(
     private readonly session: NodeSession,
@@ -53,6 +54,7 @@ class SessionView implements NodeView {
     this.runtimes = new Set(session.hello.runtimes.map((runtime) => runtime.name));
     this.isolation = new Set(session.hello.isolation);
     this.networks = new Set(session.hello.networks);
+    this.architecture = session.hello.architecture;
   }
 
   get eligible(): boolean {

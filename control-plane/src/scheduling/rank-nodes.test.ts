@@ -8,6 +8,7 @@ const DEMAND: Demand = {
   runtime: 'nodejs',
   isolation: 'runc',
   network: 'none',
+  architecture: '',
   memoryMb: 100,
   concurrency: 1,
   amount: { memoryBytes: 100, milliSlots: 1_000 },
@@ -31,6 +32,7 @@ function node(id: string, sketch: Sketch = {}): NodeView {
     runtimes: new Set(sketch.runtimes ?? ['nodejs']),
     isolation: new Set(sketch.isolation ?? ['runc']),
     networks: new Set(['none']),
+    architecture: 'x64',
     memoryBytesFree: sketch.memory ?? 1_000,
     slotsFree: sketch.free ?? 10,
     slotsTotal: 10,
@@ -52,6 +54,12 @@ describe('rankNodes', () => {
     ['does not have the isolation', { isolation: ['gvisor'] }],
   ])('leaves out a node that %s', (_why, sketch) => {
     expect(rank([node('a', sketch)])).toEqual([]);
+  });
+
+  it('gives a container image to nodes of its architecture only', () => {
+    expect(rank([node('a')], { ...DEMAND, architecture: 'x64' })).toEqual(['a']);
+    expect(rank([node('a')], { ...DEMAND, architecture: 'arm64' })).toEqual([]);
+    expect(missingFor({ nodes: [node('a')], size: 1 }, { ...DEMAND, architecture: 'arm64' })).toContain('on arm64');
   });
 
   it('puts a node with an idle sandbox of the version first', () => {

@@ -52,7 +52,7 @@ export function rankNodes(view: ClusterView, demand: Demand): NodeView[] {
 
 /** What no eligible node has of this demand, however free they are; undefined when one has all of it. */
 export function missingFor(view: ClusterView, demand: Demand): string | undefined {
-  const { runtime, isolation, network } = demand;
+  const { runtime, isolation, network, architecture } = demand;
   let runs = false;
   for (const node of view.nodes) {
     if (!node.eligible || !node.runtimes.has(runtime)) continue;
@@ -60,10 +60,12 @@ export function missingFor(view: ClusterView, demand: Demand): string | undefine
     if (canRun(node, demand)) return undefined;
   }
   if (!runs) return `the runtime ${runtime}`;
-  return `the runtime ${runtime} with isolation ${isolation}${network === 'none' ? '' : ` and network ${network}`}`;
+  const on = architecture === '' ? '' : ` on ${architecture}`;
+  return `the runtime ${runtime}${on} with isolation ${isolation}${network === 'none' ? '' : ` and network ${network}`}`;
 }
 
-function canRun(node: NodeView, { runtime, isolation, network }: Demand): boolean {
+function canRun(node: NodeView, { runtime, isolation, network, architecture }: Demand): boolean {
+  if (architecture !== '' && node.architecture !== architecture) return false;
   return node.runtimes.has(runtime) && node.isolation.has(isolation) && node.networks.has(network);
 }
 
