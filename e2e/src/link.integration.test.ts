@@ -70,7 +70,11 @@ class ControlPlane {
         yield Buffer.alloc(200_000, sha256);
       },
       layers: {
-        missing: async (projectId, digests) => digests.filter((sha256) => !this.layers.has(`${projectId}/${sha256}`)),
+        stored: async (projectId, digests) =>
+          digests.flatMap((sha256) => {
+            const bytes = this.layers.get(`${projectId}/${sha256}`)?.length;
+            return bytes === undefined ? [] : [{ sha256, bytes }];
+          }),
         put: async (projectId, { sha256 }, source) => {
           const pieces: Uint8Array[] = [];
           for await (const piece of source) pieces.push(piece);

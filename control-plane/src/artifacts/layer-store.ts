@@ -17,17 +17,16 @@ export class LayerStore {
     private readonly artifacts: PostgresArtifactStore,
   ) {}
 
-  /** Those of the layers that are not stored. The others count as used from now on, so that the sweep leaves them for an hour. */
-  async missing(projectId: string, sha256: readonly string[]): Promise<readonly string[]> {
-    const present = await this.database.run(
+  /** Those of the layers that are stored. They count as used from now on, so that the sweep leaves them for an hour. */
+  async stored(projectId: string, sha256: readonly string[]): Promise<readonly Artifact[]> {
+    const rows = await this.database.run(
       'find layers',
-      (sql) => sql<{ sha256: string }[]>`
+      (sql) => sql<Artifact[]>`
         update artifacts set touched_at = date_trunc('milliseconds', clock_timestamp())
         where project_id = ${projectId} and sha256 in ${sql([...sha256])} and complete
-        returning sha256`,
+        returning sha256, bytes`,
     );
-    const stored = new Set(present.map((row) => row.sha256));
-    return sha256.filter((digest) => !stored.has(digest));
+    return rows.map(({ sha256: digest, bytes }) => ({ sha256: digest, bytes }));
   }
 
   /**

@@ -10,7 +10,7 @@ import { peerNodeId } from './peer-identity.js';
 
 /** Where layers are kept. */
 export interface Layers {
-  missing(projectId: string, sha256: readonly string[]): Promise<readonly string[]>;
+  stored(projectId: string, sha256: readonly string[]): Promise<readonly Artifact[]>;
   put(projectId: string, layer: Artifact, source: AsyncIterable<Uint8Array>): Promise<void>;
 }
 
@@ -33,7 +33,7 @@ export async function hasLayers(
   try {
     const { projectId } = givenBuild(call, buildId, options);
     if (sha256.length > IMAGE_LAYERS_MAX || !sha256.every((digest) => SHA256.test(digest))) throw malformed();
-    answer(null, { missing: sha256.length === 0 ? [] : [...(await options.layers.missing(projectId, sha256))] });
+    answer(null, { stored: sha256.length === 0 ? [] : [...(await options.layers.stored(projectId, sha256))] });
   } catch (err) {
     answer(toStatus(err, options.log));
   }

@@ -132,7 +132,7 @@ function runtimesOf(reported: unknown): ReadonlyMap<string, EngineRuntime> {
   return new Map(entries.map(([name, { path, runtimeArgs }]) => [name, { path: path ?? '', args: runtimeArgs ?? [] }]));
 }
 
-function connectionOptions(host: string): object {
+export function connectionOptions(host: string): object {
   const address = parseDockerHost(host);
   if (address === undefined) {
     throw new Error(`DOCKER_HOST is ${host}, which has to begin with unix://, npipe:// or tcp://`);
@@ -141,7 +141,7 @@ function connectionOptions(host: string): object {
 }
 
 /** Undefined where the engine says that there is no such thing. */
-async function absent<T>(work: Promise<T>): Promise<T | undefined> {
+export async function absent<T>(work: Promise<T>): Promise<T | undefined> {
   try {
     return await work;
   } catch (err) {
@@ -150,11 +150,15 @@ async function absent<T>(work: Promise<T>): Promise<T | undefined> {
   }
 }
 
-function hasStatus(err: unknown, status: number): boolean {
+export function hasStatus(err: unknown, status: number): boolean {
   return err instanceof Error && 'statusCode' in err && err.statusCode === status;
 }
 
-async function bounded<T>(what: string, deadlineMs: number, call: (signal: AbortSignal) => Promise<T>): Promise<T> {
+export async function bounded<T>(
+  what: string,
+  deadlineMs: number,
+  call: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
   const abort = new AbortController();
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {

@@ -873,7 +873,7 @@ export interface HasLayersRequest {
 }
 
 export interface HasLayersResponse {
-  missing: string[];
+  stored: ImageLayer[];
 }
 
 export interface LayerPart {
@@ -6898,13 +6898,13 @@ export const HasLayersRequest: MessageFns<HasLayersRequest> = {
 };
 
 function createBaseHasLayersResponse(): HasLayersResponse {
-  return { missing: [] };
+  return { stored: [] };
 }
 
 export const HasLayersResponse: MessageFns<HasLayersResponse> = {
   encode(message: HasLayersResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    for (const v of message.missing) {
-      writer.uint32(10).string(v!);
+    for (const v of message.stored) {
+      ImageLayer.encode(v!, writer.uint32(10).fork()).join();
     }
     return writer;
   },
@@ -6927,7 +6927,7 @@ export const HasLayersResponse: MessageFns<HasLayersResponse> = {
               break;
             }
 
-            message.missing.push(reader.string());
+            message.stored.push(ImageLayer.decode(reader, reader.uint32()));
             continue;
           }
         }
@@ -6944,14 +6944,14 @@ export const HasLayersResponse: MessageFns<HasLayersResponse> = {
 
   fromJSON(object: any): HasLayersResponse {
     return {
-      missing: globalThis.Array.isArray(object?.missing) ? object.missing.map((e: any) => globalThis.String(e)) : [],
+      stored: globalThis.Array.isArray(object?.stored) ? object.stored.map((e: any) => ImageLayer.fromJSON(e)) : [],
     };
   },
 
   toJSON(message: HasLayersResponse): unknown {
     const obj: any = {};
-    if (message.missing?.length) {
-      obj.missing = message.missing;
+    if (message.stored?.length) {
+      obj.stored = message.stored.map((e) => ImageLayer.toJSON(e));
     }
     return obj;
   },
@@ -6961,7 +6961,7 @@ export const HasLayersResponse: MessageFns<HasLayersResponse> = {
   },
   fromPartial(object: DeepPartial<HasLayersResponse>): HasLayersResponse {
     const message = createBaseHasLayersResponse();
-    message.missing = object.missing?.map((e) => e) || [];
+    message.stored = object.stored?.map((e) => ImageLayer.fromPartial(e)) || [];
     return message;
   },
 };
@@ -7163,7 +7163,7 @@ export const FleetServiceService = {
     responseSerialize: (value: ArtifactChunk): Buffer => Buffer.from(ArtifactChunk.encode(value).finish()),
     responseDeserialize: (value: Buffer): ArtifactChunk => ArtifactChunk.decode(value),
   },
-  /** HasLayers says which of an image's layers are not stored yet. For a build that the agent was given, while it runs. */
+  /** HasLayers says which of an image's layers are stored already. For a build that the agent was given, while it runs. */
   hasLayers: {
     path: "/lambda.fleet.v1.FleetService/HasLayers" as const,
     requestStream: false as const,
@@ -7198,7 +7198,7 @@ export interface FleetServiceServer extends UntypedServiceImplementation {
    * An agent may fetch what versions that it was told to run are made of, and the context of a build that it was given.
    */
   fetchArtifact: handleServerStreamingCall<FetchArtifactRequest, ArtifactChunk>;
-  /** HasLayers says which of an image's layers are not stored yet. For a build that the agent was given, while it runs. */
+  /** HasLayers says which of an image's layers are stored already. For a build that the agent was given, while it runs. */
   hasLayers: handleUnaryCall<HasLayersRequest, HasLayersResponse>;
   /** PutLayer stores one layer. The first part has no data; the others have at most 64 KiB, in order. */
   putLayer: handleClientStreamingCall<LayerPart, PutLayerResponse>;
@@ -7226,7 +7226,7 @@ export interface FleetServiceClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<ArtifactChunk>;
-  /** HasLayers says which of an image's layers are not stored yet. For a build that the agent was given, while it runs. */
+  /** HasLayers says which of an image's layers are stored already. For a build that the agent was given, while it runs. */
   hasLayers(
     request: HasLayersRequest,
     callback: (error: ServiceError | null, response: HasLayersResponse) => void,
