@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
 import type { RuntimeName } from '@lambda-fleet/common/runtime-names';
+import type { ImageSpec } from '@lambda-fleet/proto';
 
 /** What stands between a sandbox and its host: the kernel's namespaces, a kernel of its own, or nothing. */
 export type Isolation = 'runc' | 'gvisor' | 'none';
@@ -57,6 +58,8 @@ export interface SandboxSpec {
   /** Unique over the node's life; also the container's name suffix. */
   readonly id: string;
   readonly runtime: RuntimeName;
+  /** Of the runtime `image`: what to start from. */
+  readonly image?: ImageSpec | undefined;
   readonly isolation: Isolation;
   readonly network: Network;
   readonly limits: SandboxLimits;

@@ -94,11 +94,13 @@ export class InvocationRun {
     const { invoke } = invocation;
     const claimedAt = performance.now();
     const { lease, waitedMs } = await this.#bootWithCode();
-    void this.sandbox.settled.then(() => lease.release());
-    await Promise.all([
-      this.options.trees.place(lease.tree, lease.files, this.sandbox.taskDir),
-      this.options.compiled.place(invocation.spec, this.sandbox),
-    ]);
+    if (lease !== undefined) {
+      void this.sandbox.settled.then(() => lease.release());
+      await Promise.all([
+        this.options.trees.place(lease.tree, lease.files, this.sandbox.taskDir),
+        this.options.compiled.place(invocation.spec, this.sandbox),
+      ]);
+    }
     this.#meter.queueUs = Math.round((claimedAt - invocation.arrivedAt + waitedMs) * 1000);
     this.#meter.sandboxUs = Math.max(0, microsecondsSince(claimedAt) - Math.round(waitedMs * 1000));
 
@@ -122,17 +124,18 @@ export class InvocationRun {
     return this.#invoke();
   }
 
-  /** Boots the sandbox and fetches the code at the same time. */
-  async #bootWithCode(): Promise<{ readonly lease: ArtifactLease; readonly waitedMs: number }> {
+  /** Boots the sandbox and fetches the code at the same time. A container image is its own code. */
+  async #bootWithCode(): Promise<{ readonly lease: ArtifactLease | undefined; readonly waitedMs: number }> {
     const { pool, artifacts } = this.options;
+    const { image, artifactSha256 } = this.invocation.spec;
     const [booted, leased] = await Promise.allSettled([
       pool.prepare(this.sandbox),
-      artifacts.acquire(this.invocation.spec.artifactSha256),
+      image === undefined ? artifacts.acquire(artifactSha256) : undefined,
     ]);
     if (booted.status === 'fulfilled' && leased.status === 'fulfilled') {
       return { lease: leased.value, waitedMs: booted.value };
     }
-    if (leased.status === 'fulfilled') leased.value.release();
+    if (leased.status === 'fulfilled') leased.value?.release();
     throw booted.status === 'rejected' ? booted.reason : (leased as PromiseRejectedResult).reason;
   }
 

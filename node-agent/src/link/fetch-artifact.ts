@@ -2,8 +2,8 @@ import type { ArtifactChunk } from '@lambda-fleet/proto';
 import type { FetchArtifact } from '../invocations/invocation.js';
 import type { Link } from './link.js';
 
-/** An archive of 50 MB over a slow link; past this the invocation has long given up. */
-const FETCH_DEADLINE_MS = 60_000;
+/** The layer of a large container image over a slow link. Whoever reads bounds the silence between two chunks. */
+const FETCH_DEADLINE_MS = 15 * 60_000;
 
 /** Fetches artifacts over the bulk connection of the link's session. */
 export function fetchArtifactOver(link: Link): FetchArtifact {

@@ -1,10 +1,13 @@
 import { type RuntimeName, runtimeFamily } from '@lambda-fleet/common/runtime-names';
+import type { ImageSpec } from '@lambda-fleet/proto';
 import type { Isolation, Network, SandboxLimits, SandboxSpec } from '../drivers/sandbox-driver.js';
 import type { SandboxShape } from './sandbox-shape.js';
 
 /** What is fixed when a sandbox boots: a blank serves the functions of its kind and no others. */
 export interface SandboxKind {
   readonly runtime: RuntimeName;
+  /** Of the runtime `image`, which has no blanks. */
+  readonly image?: ImageSpec | undefined;
   readonly isolation: Isolation;
   readonly network: Network;
   /**
@@ -27,9 +30,10 @@ const START_CPUS = 2;
 
 /** `adjustable`: whether the driver can change the limits of a running sandbox. */
 export function kindOf(shape: SandboxShape, adjustable: boolean): SandboxKind {
-  const { runtime, isolation, network, memoryMb, cpus } = shape;
+  const { runtime, image, isolation, network, memoryMb, cpus } = shape;
   return {
     runtime,
+    ...(image === undefined ? {} : { image }),
     isolation,
     network,
     heapMemoryMb: runtimeFamily(runtime) === 'nodejs' ? memoryMb : 0,
@@ -58,8 +62,8 @@ export function startLimits({ memoryMb, cpus }: SandboxShape, { fixedLimits }: S
 export function bootSpec(
   kind: SandboxKind,
   shape: SandboxShape | undefined,
-): Pick<SandboxSpec, 'runtime' | 'isolation' | 'network' | 'limits' | 'heapMemoryMb'> {
-  const { runtime, isolation, network, heapMemoryMb } = kind;
+): Pick<SandboxSpec, 'runtime' | 'image' | 'isolation' | 'network' | 'limits' | 'heapMemoryMb'> {
+  const { runtime, image, isolation, network, heapMemoryMb } = kind;
   const limits = shape === undefined ? blankLimits(kind) : startLimits(shape, kind);
-  return { runtime, isolation, network, limits, heapMemoryMb: heapMemoryMb === 0 ? limits.memoryMb : heapMemoryMb };
+  return { runtime, image, isolation, network, limits, heapMemoryMb: heapMemoryMb || limits.memoryMb };
 }

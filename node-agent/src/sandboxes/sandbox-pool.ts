@@ -115,7 +115,7 @@ export class SandboxPool {
     if (this.#closing) return undefined;
     const kind = kindOf(shape, this.options.driver.adjustable);
     const amount = amountOf(shape.memoryMb);
-    const blank = this.#blanks.want(kind);
+    const blank = kind.image === undefined ? this.#blanks.want(kind) : undefined;
     const held = blank === undefined ? NOTHING : this.#accounts.promisedTo(blank);
     const more = { memoryBytes: amount.memoryBytes - held.memoryBytes, slots: amount.slots - held.slots };
     if (!this.#makeRoom(more, blank)) return undefined;

@@ -1,10 +1,13 @@
 import type { RuntimeName } from '@lambda-fleet/common/runtime-names';
+import type { ImageSpec } from '@lambda-fleet/proto';
 import type { Isolation, Network } from '../drivers/sandbox-driver.js';
 
 /** What a sandbox is for: one function version under one isolation. */
 export interface SandboxShape {
   readonly versionId: string;
   readonly runtime: RuntimeName;
+  /** Of the runtime `image`. */
+  readonly image?: ImageSpec | undefined;
   readonly isolation: Isolation;
   readonly network: Network;
   /** With `egress`: the only hosts that it reaches; empty is every public address. */

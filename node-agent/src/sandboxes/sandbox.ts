@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { withDeadline } from '@lambda-fleet/common/deadline';
+import { imageLoadMs } from '@lambda-fleet/common/image-load';
 import type { CompiledFile } from '../channel/compiled-files.js';
 import type { InitMessage, InitResult, InvokeMessage, InvokeResult } from '../channel/conversation.js';
 import type { ProtocolViolation } from '../channel/protocol-violation.js';
@@ -170,7 +171,7 @@ export class Sandbox {
     if (this.#state === 'blank') return;
     try {
       this.#booting ??= this.#boot();
-      await withDeadline('starting a sandbox', BOOT_DEADLINE_MS, this.#booting);
+      await withDeadline('starting a sandbox', BOOT_DEADLINE_MS + imageLoadMs(this.kind.image), this.#booting);
     } catch (err) {
       this.stop('boot_failed');
       throw err;
