@@ -3,9 +3,12 @@ import { resolve } from 'node:path';
 import { fileContent, LOG_LEVELS, parseEnvironment } from '@lambda-fleet/common/environment';
 import { z } from 'zod';
 import { CHANNEL_TRANSPORTS, type ChannelTransport } from './drivers/docker/engine-location.js';
+import type { BuildLimits } from './images/image-builder.js';
 
 /** Sandboxes may use three quarters of the machine; the rest is for the system, the engine and the agent. */
 const DEFAULT_MEMORY_MB = Math.floor((totalmem() / 1024 / 1024) * 0.75);
+
+const MB = 1024 * 1024;
 
 const DEFAULT_SLOTS = Math.max(8, 8 * availableParallelism());
 
@@ -33,6 +36,20 @@ const schema = z.object({
   LAMBDA_LABELS: z.string().default(''),
   /** Where `/metrics` is served, on 127.0.0.1; 0 serves none. */
   LAMBDA_METRICS_PORT: z.coerce.number().int().min(0).max(65_535).default(0),
+  /**
+   * Builds container images for `lambda deploy`. The steps of a Dockerfile run as root in containers of the engine, with a network and
+   * outside of every sandbox: see docs/container-images.md.
+   */
+  LAMBDA_BUILDS: z.enum(['true', 'false']).default('false'),
+  /** What a step of a build may use; kept back from the sandboxes. */
+  LAMBDA_BUILD_MEMORY_MB: z.coerce.number().int().min(64).default(2_048),
+  LAMBDA_BUILD_CPUS: z.coerce.number().min(0.1).max(256).default(1),
+  LAMBDA_BUILD_TIMEOUT_S: z.coerce.number().int().min(1).max(3_000).default(900),
+  /** What a build may use of the engine's disk. */
+  LAMBDA_BUILD_DISK_MB: z.coerce.number().int().min(1).default(10_240),
+  LAMBDA_BUILD_NETWORK: z.enum(['auto', 'none']).default('auto'),
+  /** Container images of functions above it are removed when no sandbox uses them. */
+  LAMBDA_IMAGES_MB: z.coerce.number().int().min(1).default(20_480),
   LAMBDA_LOG_LEVEL: z.enum(LOG_LEVELS).default('info'),
   DOCKER_HOST: z.string().optional(),
   XDG_RUNTIME_DIR: z.string().optional(),
@@ -50,6 +67,9 @@ export interface AgentConfig {
   readonly labels: Readonly<Record<string, string>>;
   /** 0 serves no metrics. */
   readonly metricsPort: number;
+  /** Undefined builds nothing. */
+  readonly builds: (BuildLimits & { readonly network: 'auto' | 'none' }) | undefined;
+  readonly imageBytesMax: number;
   readonly logLevel: string;
   readonly dockerHost: string | undefined;
   readonly runtimeDir: string | undefined;
@@ -69,6 +89,8 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): AgentConfig {
     blanks: value.LAMBDA_BLANKS,
     labels: parseLabels(value.LAMBDA_LABELS),
     metricsPort: value.LAMBDA_METRICS_PORT,
+    builds: value.LAMBDA_BUILDS === 'true' ? buildsOf(value) : undefined,
+    imageBytesMax: value.LAMBDA_IMAGES_MB * MB,
     logLevel: value.LAMBDA_LOG_LEVEL,
     dockerHost: value.DOCKER_HOST,
     runtimeDir: value.XDG_RUNTIME_DIR,
@@ -97,6 +119,16 @@ export function readDoctorConfig(env: NodeJS.ProcessEnv = process.env): DoctorCo
     channelTransport: value.LAMBDA_CHANNEL_TRANSPORT,
     dockerHost: value.DOCKER_HOST,
     runtimeDir: value.XDG_RUNTIME_DIR,
+  };
+}
+
+function buildsOf(value: z.output<typeof schema>) {
+  return {
+    memoryBytes: value.LAMBDA_BUILD_MEMORY_MB * MB,
+    cpus: value.LAMBDA_BUILD_CPUS,
+    timeoutMs: value.LAMBDA_BUILD_TIMEOUT_S * 1_000,
+    diskBytes: value.LAMBDA_BUILD_DISK_MB * MB,
+    network: value.LAMBDA_BUILD_NETWORK,
   };
 }
 

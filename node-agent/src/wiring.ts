@@ -1,12 +1,18 @@
 import { randomUUID, X509Certificate } from 'node:crypto';
 import { arch, tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { credentials } from '@grpc/grpc-js';
+import { defaultDockerHost } from '@lambda-fleet/common/docker-host';
 import type { Lifecycle } from '@lambda-fleet/common/lifecycle';
 import type { Logger } from '@lambda-fleet/common/logger';
 import { runtimeEntry } from '@lambda-fleet/runtime-node';
 import type { AgentConfig } from './config.js';
 import { type Host, openHost } from './host/open-host.js';
+import { ownerOf } from './host/owner.js';
+import { ImageBuilder, type ImageBuilderOptions } from './images/image-builder.js';
+import { ImageEngine } from './images/image-engine.js';
+import { LayerSender } from './images/layer-sender.js';
 import type { FetchArtifact } from './invocations/invocation.js';
 import { fetchArtifactOver } from './link/fetch-artifact.js';
 import { Link } from './link/link.js';
@@ -18,6 +24,11 @@ const PROTOCOL = 1;
 /** `runtimes/python/lambda_runtime`, from `src` as well as from `dist`. */
 const PYTHON_RUNTIME = fileURLToPath(new URL('../../runtimes/python/lambda_runtime', import.meta.url));
 const PROVIDED_INIT = fileURLToPath(new URL(`../../runtimes/provided/dist/init-${arch()}`, import.meta.url));
+
+/** A node that builds and has little memory still runs something. */
+const SANDBOX_BYTES_MIN = 128 * 1024 * 1024;
+
+const BUILDER_CLOSE_MS = 6_000;
 
 /** The runner may take 9 s to end its sandboxes. */
 const RUNNER_CLOSE_MS = 10_000;
@@ -39,7 +50,7 @@ export async function wireAgent(
     dataDir: config.dataDir,
     driver: config.driver,
     channelTransport: config.channelTransport,
-    memoryBytes: config.memoryBytes,
+    memoryBytes: sandboxMemoryBytes(config),
     slots: config.slots,
     blanks: config.blanks,
     fetchArtifact: (sha256) => fetchArtifact(sha256),
@@ -49,11 +60,17 @@ export async function wireAgent(
     providedInit: PROVIDED_INIT,
     runtimeDir: config.runtimeDir,
     tmpDir: tmpdir(),
+    imageBytesMax: config.imageBytesMax,
     trySandboxes: config.driver === 'docker',
     log,
   });
   const { runner } = host;
   const metrics = config.metricsPort === 0 ? undefined : await serveMetrics(host, config.metricsPort, log, lifecycle);
+  const builder = await openBuilder(config, nodeId, {
+    fetchArtifact: (sha256) => fetchArtifact(sha256),
+    layers: new LayerSender(() => bulkClient()),
+    log,
+  });
   const { ca, cert, key } = config.tls;
   const link = new Link({
     address: config.controlPlane,
@@ -73,19 +90,26 @@ export async function wireAgent(
       get networks() {
         return [...host.driver.networks];
       },
-      builds: false,
+      builds: builder !== undefined,
     },
     runner,
+    builder,
     onWelcomed,
     ...(metrics === undefined ? {} : { onEnded: metrics.observeEnd }),
     log,
   });
   fetchArtifact = fetchArtifactOver(link);
+  const bulkClient = () => {
+    const client = link.readySession?.bulkClient;
+    if (client === undefined) throw new Error('the link to the control plane is down');
+    return client;
+  };
   runner.onCapacityChange(() => link.capacityChanged());
   host.onLessOffered(() => link.greetAgain());
   // Closed last: the ends of what the runner stops still have to be sent.
   lifecycle.onClose('link', () => link.close());
   lifecycle.onClose('sandboxes', () => host.close(), RUNNER_CLOSE_MS);
+  if (builder !== undefined) lifecycle.onClose('builder', () => builder.close(), BUILDER_CLOSE_MS);
   log.info(
     { node: nodeId, driver: host.driver.name, runtimes: host.runtimes.map(({ name }) => name) },
     'agent_started',
@@ -109,6 +133,27 @@ async function serveMetrics(host: Host, port: number, log: Logger, lifecycle: Li
     log.error({ err, port }, 'metrics_not_served');
   }
   return metrics;
+}
+
+/** What a build may use is not the sandboxes' to use. */
+function sandboxMemoryBytes({ memoryBytes, builds }: AgentConfig): number {
+  return Math.max(SANDBOX_BYTES_MIN, memoryBytes - (builds?.memoryBytes ?? 0));
+}
+
+/** Undefined where the operator has not allowed builds. Rejects where they were allowed and cannot be. */
+async function openBuilder(
+  { builds, driver, dataDir, dockerHost }: AgentConfig,
+  nodeId: string,
+  over: Pick<ImageBuilderOptions, 'fetchArtifact' | 'layers' | 'log'>,
+): Promise<ImageBuilder | undefined> {
+  if (builds === undefined) return undefined;
+  if (driver !== 'docker')
+    throw new Error('LAMBDA_BUILDS=true needs LAMBDA_DRIVER=docker: a Docker engine builds the images');
+  const engine = await ImageEngine.connect(dockerHost ?? defaultDockerHost());
+  const { network, ...limits } = builds;
+  const owner = await ownerOf(nodeId, dataDir);
+  over.log.warn({ ...builds }, 'builds_allowed: steps of Dockerfiles run as root in containers, with a network');
+  return ImageBuilder.open({ ...over, engine, directory: join(dataDir, 'builds'), owner, limits, network });
 }
 
 /** A node is who its certificate says it is. */

@@ -1,15 +1,18 @@
-import { mkdir, rmdir } from 'node:fs/promises';
+import { chmod, copyFile, mkdir, rename, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { defaultDockerHost } from '@lambda-fleet/common/docker-host';
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { RuntimeOffer } from '@lambda-fleet/proto';
 import { ArtifactCache } from '../artifacts/artifact-cache.js';
 import { CodeCache } from '../artifacts/code-cache.js';
 import { LinkedTrees } from '../artifacts/linked-trees.js';
-import { DockerDriver } from '../drivers/docker/docker-driver.js';
+import { DockerDriver, type FunctionImages } from '../drivers/docker/docker-driver.js';
 import type { ChannelTransport } from '../drivers/docker/engine-location.js';
 import { ProcessDriver } from '../drivers/process/process-driver.js';
 import type { SandboxDriver } from '../drivers/sandbox-driver.js';
 import { CompiledCode } from '../invocations/compiled-code.js';
+import { ImageCache } from '../images/image-cache.js';
+import { ImageEngine } from '../images/image-engine.js';
 import type { FetchArtifact } from '../invocations/invocation.js';
 import { InvocationRunner } from '../invocations/invocation-runner.js';
 import type { HostOffer } from '../invocations/shape-of.js';
@@ -23,6 +26,8 @@ import { ownerOf } from './owner.js';
 import { RememberedKinds } from './remembered-kinds.js';
 import { openSocketRoot } from './socket-root.js';
 import { openWorkDir } from './work-dir.js';
+
+const DEFAULT_IMAGE_BYTES_MAX = 20 * 1024 * 1024 * 1024;
 
 export interface HostOptions {
   readonly nodeId: string;
@@ -48,6 +53,10 @@ export interface HostOptions {
   readonly sharesKernel?: boolean | undefined;
   /** Docker driver: start one sandbox of each kind in the background, and stop offering those that do not work. Default false. */
   readonly trySandboxes?: boolean | undefined;
+  /** Docker driver: the static init on this machine; undefined runs no container images. */
+  readonly imageInit?: string | undefined;
+  /** Docker driver: container images that no sandbox uses are removed above it, bytes. Default 20 GiB. */
+  readonly imageBytesMax?: number | undefined;
   /** Process driver: the Node runtime's file and the Python runtime's folder (undefined offers no Python). */
   readonly nodeRuntime: string;
   readonly pythonRuntime?: string | undefined;
@@ -176,11 +185,27 @@ export async function openHost(options: HostOptions): Promise<Host> {
   };
 }
 
-function openDriver(options: HostOptions, owner: string, workDir: string): Promise<SandboxDriver> {
+async function openDriver(options: HostOptions, owner: string, workDir: string): Promise<SandboxDriver> {
   if (options.driver === 'docker') {
     const { nodeId, dockerHost, imagePrefix, channelTransport, sharesKernel, log } = options;
-    return DockerDriver.open({ nodeId, owner, dockerHost, imagePrefix, channelTransport, sharesKernel, log });
+    const functionImages = await openFunctionImages(options, workDir);
+    return DockerDriver.open({
+      ...{ nodeId, owner, dockerHost, imagePrefix, channelTransport, sharesKernel, functionImages, log },
+    });
   }
   const { nodeRuntime, pythonRuntime, providedInit } = options;
   return ProcessDriver.open({ owner, workDir, nodeRuntime, pythonRuntime, providedInit });
+}
+
+async function openFunctionImages(options: HostOptions, workDir: string): Promise<FunctionImages | undefined> {
+  const { imageInit, imageBytesMax = DEFAULT_IMAGE_BYTES_MAX, dockerHost, fetchArtifact, log } = options;
+  if (imageInit === undefined) return undefined;
+  // A copy of our own: its permissions are known, and an engine in a virtual machine sees no other folder of ours.
+  const init = join(workDir, 'image-init');
+  await copyFile(imageInit, `${init}.new`);
+  await chmod(`${init}.new`, 0o755);
+  await rename(`${init}.new`, init);
+  const engine = await ImageEngine.connect(dockerHost ?? defaultDockerHost());
+  const cache = await ImageCache.open({ engine, fetchArtifact, bytesMax: imageBytesMax, log });
+  return { cache, init };
 }

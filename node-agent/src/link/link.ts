@@ -18,6 +18,7 @@ import {
 import type { AgentInvocation, InvocationSink } from '../invocations/invocation.js';
 import { IncomingPayloads } from './incoming-payloads.js';
 import { KeptResults, sizeOf } from './kept-results.js';
+import { type LinkBuilder, LinkBuilds } from './link-builds.js';
 import { LogShipper } from './log-shipper.js';
 import { Session } from './session.js';
 import { SpecCache } from './spec-cache.js';
@@ -39,6 +40,8 @@ export interface LinkOptions {
   /** Everything of Hello but the capacity, which is read at each connect. */
   readonly hello: Omit<Hello, 'capacity'>;
   readonly runner: LinkRunner;
+  /** Undefined builds no container images. */
+  readonly builder?: LinkBuilder | undefined;
   /** Called at every Welcome. */
   readonly onWelcomed: () => void;
   /** Told every end of an invocation, once. */
@@ -76,6 +79,7 @@ export class Link implements InvocationSink {
     (invoke, payload) => this.#start(invoke, payload),
     (invoke) => this.#refuse(invoke, RefusalReason.UNSPECIFIED, 'It was cancelled before its payload had arrived.'),
   );
+  readonly #builds: LinkBuilds;
   readonly #logs = new LogShipper({
     send: (batch, bytes) => this.#sendLogs(batch, bytes),
     lingerMs: 50,
@@ -84,7 +88,9 @@ export class Link implements InvocationSink {
     keptBytesMax: 32 * 1024 * 1024,
   });
 
-  constructor(private readonly options: LinkOptions) {}
+  constructor(private readonly options: LinkOptions) {
+    this.#builds = new LinkBuilds(options.builder, (message, bytes) => this.readySession?.send(message, bytes));
+  }
 
   /** The session that is ready, for calls beside the streams. */
   get readySession(): Session | undefined {
@@ -173,6 +179,7 @@ export class Link implements InvocationSink {
     this.#session = undefined;
     clearInterval(this.#heartbeat);
     this.#payloads.clear();
+    this.#builds.disconnected();
     if (this.#closed) return;
     if (wasReady && performance.now() - this.#connectedAt > LASTED_MS) this.#backoff.reset();
     const delayMs = this.#backoff.next();
@@ -184,6 +191,12 @@ export class Link implements InvocationSink {
     switch (message.$case) {
       case 'invoke':
         this.#invoke(message.value);
+        return;
+      case 'build':
+        this.#builds.start(message.value);
+        return;
+      case 'cancelBuild':
+        this.#builds.cancel(message.value.buildId);
         return;
       case 'cancel':
         if (!this.#payloads.cancel(message.value.invocationId)) this.options.runner.cancel(message.value);

@@ -119,7 +119,8 @@ export class TriedDriver implements SandboxDriver {
   async #try({ isolation, network }: Kind): Promise<void> {
     const { driver, places, log } = this.options;
     const { signal } = this.#closing;
-    const runtimes = (await driver.runtimes()).map(({ name }) => name);
+    // A container image is nobody's to try.
+    const runtimes = (await driver.runtimes()).map(({ name }) => name).filter((name) => name !== 'image');
     const runtime = runtimes.find((name) => trialCode(name) !== undefined) ?? runtimes[0];
     // Nothing can be started at all, and Hello says so.
     if (runtime === undefined) return;

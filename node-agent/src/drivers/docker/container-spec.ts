@@ -116,6 +116,6 @@ export function containerSpec(input: ContainerSpecInput): ContainerCreateOptions
   };
 }
 
-function readOnly(source: string, target: string) {
+export function readOnly(source: string, target: string) {
   return { Type: 'bind' as const, Source: source, Target: target, ReadOnly: true };
 }

@@ -1,8 +1,11 @@
+import { arch } from 'node:os';
 import { join } from 'node:path';
 import { defaultDockerHost } from '@lambda-fleet/common/docker-host';
 import { errorText } from '@lambda-fleet/common/errors';
 import type { Logger } from '@lambda-fleet/common/logger';
+import type { ContainerCreateOptions } from 'dockerode';
 import { type ChannelListener, listenForRuntime, SOCKET_NAME } from '../../channel/channel-listener.js';
+import type { ImageCache } from '../../images/image-cache.js';
 import type {
   FoundSandbox,
   Isolation,
@@ -24,6 +27,7 @@ import { DockerSandbox } from './docker-sandbox.js';
 import { EngineClient, type EngineDescription } from './engine-client.js';
 import { type ChannelTransport, sharesKernel } from './engine-location.js';
 import { inspectRunsc, RUNSC } from './gvisor/runsc-entry.js';
+import { imageContainerSpec } from './image-container-spec.js';
 import { DEFAULT_IMAGE_PREFIX, RuntimeImages } from './runtime-images.js';
 
 /** Of a virtual machine's memory; the rest is for its system and the engine. */
@@ -41,8 +45,17 @@ export interface DockerDriverOptions {
   readonly imagePrefix?: string | undefined;
   /** Default `auto`. */
   readonly channelTransport?: ChannelTransport | undefined;
+  /** Undefined runs no container images. */
+  readonly functionImages?: FunctionImages | undefined;
   /** Default: as the engine says. False treats it as an engine in a virtual machine. */
   readonly sharesKernel?: boolean | undefined;
+}
+
+/** What sandboxes of container images are made of. */
+export interface FunctionImages {
+  readonly cache: ImageCache;
+  /** The static init on the host, which anybody may run. */
+  readonly init: string;
 }
 
 /** Sandboxes as containers of a Docker engine on this machine, isolated by runc or by gVisor. */
@@ -95,7 +108,10 @@ export class DockerDriver implements SandboxDriver {
   }
 
   async runtimes() {
-    return (await this.#images.present()).map(({ name, id }) => ({ name, digest: id }));
+    const present = (await this.#images.present()).map(({ name, id }) => ({ name, digest: id }));
+    return this.options.functionImages === undefined
+      ? present
+      : [...present, { name: 'image' as const, digest: arch() }];
   }
 
   taskRootInside(): string {
@@ -103,25 +119,17 @@ export class DockerDriver implements SandboxDriver {
   }
 
   async start(spec: SandboxSpec): Promise<SandboxInstance> {
-    const image = await this.#images.get(spec.runtime);
-    const { nodeId, owner } = this.options;
+    const { owner } = this.options;
     const transport = this.#transport;
+    const { image } = spec;
+    const lease = image && (await this.#functionImages().cache.acquire(image));
     const listener = transport === 'socket' ? await listenOnSocket(spec.channelDir) : undefined;
     try {
-      const id = await this.engine.create(
-        containerSpec({
-          sandbox: spec,
-          transport,
-          engineRuntime: spec.isolation === 'gvisor' ? RUNSC : undefined,
-          nodeId,
-          owner,
-          imageId: image.id,
-          entry: image.entry,
-        }),
-      );
+      const id = await this.engine.create(await this.#containerSpec(spec, lease?.name));
       // Before the start, or the first output is lost.
       const attached = await this.engine.attach(id, transport === 'attach');
-      const sandbox = new DockerSandbox({ engine: this.engine, containerId: id, attached, listener });
+      const onRemoved = lease?.release;
+      const sandbox = new DockerSandbox({ engine: this.engine, containerId: id, attached, listener, onRemoved });
       await this.engine.start(id);
       // The runtime boots meanwhile.
       if (this.#sharesKernel) await this.#measure(sandbox, spec.id);
@@ -133,8 +141,26 @@ export class DockerDriver implements SandboxDriver {
       await this.engine.remove(containerName(owner, spec.id)).catch((removeErr: unknown) => {
         this.options.log.error({ err: removeErr, sandbox: spec.id }, 'failed_start_left_a_container');
       });
+      lease?.release();
       throw new Error(`the Docker engine could not start a sandbox: ${errorText(err)}`, { cause: err });
     }
+  }
+
+  async #containerSpec(sandbox: SandboxSpec, functionImage: string | undefined): Promise<ContainerCreateOptions> {
+    const { nodeId, owner } = this.options;
+    const engineRuntime = sandbox.isolation === 'gvisor' ? RUNSC : undefined;
+    const input = { sandbox, transport: this.#transport, engineRuntime, nodeId, owner };
+    if (functionImage !== undefined) {
+      return imageContainerSpec({ ...input, imageId: functionImage }, this.#functionImages().init);
+    }
+    const { id, entry } = await this.#images.get(sandbox.runtime);
+    return containerSpec({ ...input, imageId: id, entry });
+  }
+
+  #functionImages(): FunctionImages {
+    const { functionImages } = this.options;
+    if (functionImages === undefined) throw new Error('this node runs no container images');
+    return functionImages;
   }
 
   async find(): Promise<readonly FoundSandbox[]> {

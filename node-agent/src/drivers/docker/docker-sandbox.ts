@@ -22,6 +22,8 @@ export interface DockerSandboxOptions {
   readonly attached: Duplex;
   /** Waits for the runtime on a socket; undefined when frames travel over the attach stream. */
   readonly listener: ChannelListener | undefined;
+  /** The container is gone, and with it what it was made from may go. */
+  readonly onRemoved?: (() => void) | undefined;
 }
 
 /** What the kernel does to a process for its memory. */
@@ -134,13 +136,14 @@ export class DockerSandbox implements SandboxInstance {
   }
 
   async #remove(): Promise<void> {
-    const { engine, containerId, listener } = this.options;
+    const { engine, containerId, listener, onRemoved } = this.options;
     listener?.close();
     this.#rawReads.lift();
     // The engine would wait for processes that cannot die: half a minute under gVisor.
     this.thaw();
     await engine.remove(containerId);
     this.#removed = true;
+    onRemoved?.();
     this.#cgroup?.close();
     this.#cgroup = undefined;
   }

@@ -6,6 +6,9 @@ const TAG = 'current';
 /** Image label with the program and arguments that a sandbox starts, a JSON array. */
 const ENTRY_LABEL = 'lambda.entry';
 
+/** Of `image` each function has its own. */
+const IMAGE_RUNTIMES = RUNTIME_NAMES.filter((name) => name !== 'image');
+
 export interface RuntimeImage {
   readonly name: RuntimeName;
   /** The image's digest. */
@@ -23,7 +26,7 @@ export class RuntimeImages {
   ) {}
 
   async present(): Promise<readonly RuntimeImage[]> {
-    const found = await Promise.all(RUNTIME_NAMES.map((name) => this.#inspect(name)));
+    const found = await Promise.all(IMAGE_RUNTIMES.map((name) => this.#inspect(name)));
     return found.filter((image) => image !== undefined);
   }
 

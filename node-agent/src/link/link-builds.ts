@@ -1,0 +1,48 @@
+import { type AgentMessage, type Build, type BuildEnd, type BuildLine, BuildOutcome } from '@lambda-fleet/proto';
+
+/** What builds container images on this node. */
+export interface LinkBuilder {
+  /** Returns at once. The sink is told the end once, after the last line. */
+  start(build: Build, sink: { log(lines: BuildLine[]): void; ended(end: BuildEnd): void }): void;
+  cancel(buildId: string): void;
+  /** Ends what it builds: nobody waits for it any more. */
+  abandon(): void;
+}
+
+/** Builds that come over the link, and what becomes of them. Without a builder all are refused. */
+export class LinkBuilds {
+  constructor(
+    private readonly builder: LinkBuilder | undefined,
+    private readonly send: (message: AgentMessage, bytes: number) => void,
+  ) {}
+
+  start(build: Build): void {
+    const { buildId } = build;
+    const ended = (end: BuildEnd) => this.send({ message: { $case: 'buildEnd', value: end } }, sizeOf(end));
+    if (this.builder === undefined) {
+      ended({ buildId, outcome: BuildOutcome.REFUSED, detail: 'this node does not build', image: undefined });
+      return;
+    }
+    const log = (lines: BuildLine[]) => {
+      const bytes = lines.reduce((sum, { text }) => sum + text.length + 16, 64);
+      this.send({ message: { $case: 'buildLog', value: { buildId, lines } } }, bytes);
+    };
+    this.builder.start(build, { log, ended });
+  }
+
+  cancel(buildId: string): void {
+    this.builder?.cancel(buildId);
+  }
+
+  disconnected(): void {
+    this.builder?.abandon();
+  }
+}
+
+function sizeOf({ detail, image }: BuildEnd): number {
+  return (
+    256 +
+    detail.length +
+    (image === undefined ? 0 : 128 * image.layers.length + JSON.stringify(image.environment).length)
+  );
+}
