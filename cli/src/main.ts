@@ -75,10 +75,10 @@ const outputOption = () => new Option('-o, --output <format>', 'how to print').c
 function addFunctionCommands(program: Command, session: Session): void {
   program
     .command('deploy')
-    .description('upload a folder or an archive as a function and print its URL')
+    .description('upload a folder or an archive as a function, build it if it has a Dockerfile, and print its URL')
     .argument('[folder]', 'a folder, a .zip or a .tar.gz', '.')
     .option('--name <name>', "the function's name (lambda.json, else the folder's name)", functionName)
-    .option('--runtime <runtime>', 'nodejs, python, or an exact version such as nodejs20.x')
+    .option('--runtime <runtime>', 'nodejs, python, an exact version such as nodejs20.x, or image')
     .option('--handler <handler>', 'file and export, for example index.handler')
     .option('--memory <megabytes>', 'memory limit', wholeNumber(64, 10_240))
     .option('--timeout <duration>', 'longest run, for example 30s or 500ms', durationMs)

@@ -21,6 +21,23 @@ export interface LogLine {
   readonly text: string;
 }
 
+export interface BuildResource {
+  readonly id: string;
+  readonly functionName: string;
+  readonly state: string;
+  readonly nodeId: string | null;
+  readonly finishedAt: string | null;
+  readonly error?: { readonly code: string; readonly message: string } | null;
+  readonly version?: number | null;
+  readonly warnings?: readonly string[];
+}
+
+export interface BuildLine {
+  readonly sequence: number;
+  readonly stream: string;
+  readonly text: string;
+}
+
 export interface ExecutionResource {
   readonly id: string;
   readonly functionName: string;
@@ -91,4 +108,18 @@ export function isJob(value: unknown): value is JobResource {
     startedAt: 'string or null',
     finishedAt: 'string or null',
   });
+}
+
+export function isBuild(value: unknown): value is BuildResource {
+  return fits(value, {
+    id: 'string',
+    functionName: 'string',
+    state: 'string',
+    nodeId: 'string or null',
+    finishedAt: 'string or null',
+  });
+}
+
+export function isBuildLine(value: unknown): value is BuildLine {
+  return fits(value, { sequence: 'number', stream: 'string', text: 'string' });
 }

@@ -5,6 +5,7 @@ import type { ApiClient } from '../api/client.js';
 import { usageError } from '../cli-error.js';
 import type { ServerFlags } from '../find-server.js';
 import type { Output } from '../output.js';
+import { DOCKERFILE, packBuildContext } from '../project/build-context.js';
 import { listCodeFiles } from '../project/code-files.js';
 import { guessEntry } from '../project/guess-runtime.js';
 import { type Definition, readLambdaJson } from '../project/lambda-json.js';
@@ -12,6 +13,7 @@ import { checkArchiveSize, packZip } from '../project/pack.js';
 import { type Archive, findFunction, uploadFunction } from '../project/upload-function.js';
 import type { Session } from '../session.js';
 import { bytesText, printable } from '../terminal-text.js';
+import { deployImage } from './deploy-image.js';
 
 export interface DeployOptions extends ServerFlags {
   readonly name?: string;
@@ -23,7 +25,7 @@ export interface DeployOptions extends ServerFlags {
   readonly env?: Readonly<Record<string, string>>;
 }
 
-/** Uploads a folder or an archive as a function and prints its URL. */
+/** Uploads a folder or an archive as a function and prints its URL. A folder with a Dockerfile is built first. */
 export async function deploy(session: Session, path: string, options: DeployOptions): Promise<void> {
   const place = resolve(session.cwd, path);
   const found = await stat(place).catch((err: NodeJS.ErrnoException) => {
@@ -72,18 +74,42 @@ interface Upload {
   readonly output: Output;
 }
 
-async function deployFolder({ client, definition, place, output }: Upload): Promise<string> {
+async function deployFolder(upload: Upload): Promise<string> {
+  const { client, definition, place, output } = upload;
+  if (await isImage(place, definition)) return await deployImageFolder(upload);
   const existing = await findFunction(client, definition.name);
   const packed = output.step('[1/3] Packing');
   const { files, warnings } = await listCodeFiles(place);
   // Only a new function needs a guess: an existing one keeps its exact runtime and handler.
-  const known = { runtime: definition.runtime ?? existing?.runtime, handler: definition.handler ?? existing?.handler };
+  const kept = existing?.runtime === 'image' ? undefined : existing;
+  const known = { runtime: definition.runtime ?? kept?.runtime, handler: definition.handler ?? kept?.handler };
   const entry = guessEntry(new Set(files.map((file) => file.path)), known, place);
-  const complete = existing === undefined ? { ...definition, ...entry } : definition;
+  const complete = kept === undefined ? { ...definition, ...entry } : definition;
   const archive = await packZip(files);
   packed(`${files.length} ${files.length === 1 ? 'file' : 'files'}, ${bytesText(archive.length)}`);
   for (const warning of warnings) output.warn(warning);
   return await uploadAndCheck(client, complete, { bytes: archive, type: 'application/zip' }, output);
+}
+
+/** A folder with a Dockerfile, unless another runtime is named. */
+async function isImage(place: string, { runtime }: Definition): Promise<boolean> {
+  const hasDockerfile = await stat(join(place, DOCKERFILE)).then(
+    (found) => found.isFile(),
+    () => false,
+  );
+  if (runtime === 'image' && !hasDockerfile) {
+    throw usageError(`${place} has no ${DOCKERFILE}, and the runtime is "image".`, 'Add one, or name another runtime.');
+  }
+  return hasDockerfile && (runtime === undefined || runtime === 'image');
+}
+
+async function deployImageFolder({ client, definition, place, output }: Upload): Promise<string> {
+  const packed = output.step('[1/4] Packing');
+  const { files, archive, warnings } = await packBuildContext(place);
+  packed(`${files} ${files === 1 ? 'file' : 'files'}, ${bytesText(archive.length)}`);
+  for (const warning of warnings) output.warn(warning);
+  const context = { bytes: archive, type: 'application/gzip' };
+  return await deployImage({ client, definition, context, output });
 }
 
 async function deployArchive(
@@ -92,9 +118,11 @@ async function deployArchive(
   bytes: number,
 ): Promise<string> {
   checkArchiveSize(bytes);
-  const packed = output.step('[1/3] Packing');
+  const isContext = definition.runtime === 'image';
+  const packed = output.step(isContext ? '[1/4] Packing' : '[1/3] Packing');
   const archive = await readFile(place);
   packed(`${basename(place)} as it is, ${bytesText(archive.length)}`);
+  if (isContext) return await deployImage({ client, definition, context: { bytes: archive, type }, output });
   return await uploadAndCheck(client, definition, { bytes: archive, type }, output);
 }
 

@@ -144,7 +144,7 @@ class Walk implements CodeFiles {
 const IGNORE_IT = 'Leave out what the function does not need with a line in .lambdaignore.';
 
 /** "The largest: node_modules/x 40.0 MB, …": by the first two path segments, which is where packages are. */
-export function largestText(files: readonly CodeFile[]): string {
+export function largestText(files: readonly Pick<CodeFile, 'path' | 'bytes'>[]): string {
   const bytesBy = new Map<string, number>();
   for (const { path, bytes } of files) {
     const place = path.split('/').slice(0, 2).join('/');

@@ -23,6 +23,13 @@ export interface Definition {
   readonly concurrency?: number;
   readonly keepRunning?: boolean;
   readonly provisionedConcurrency?: number;
+  /** Of a container image; what is absent is as the image says. */
+  readonly image?: {
+    readonly port?: number | null;
+    readonly entrypoint?: readonly string[];
+    readonly command?: readonly string[];
+    readonly workingDirectory?: string;
+  };
 }
 
 interface Field {
@@ -86,7 +93,23 @@ const FIELDS: Readonly<Record<keyof Definition, Field>> = {
   concurrency: number('a whole number of invocations', 1, 1_000),
   keepRunning: { mustBe: 'true or false', accepts: (value) => typeof value === 'boolean' },
   provisionedConcurrency: number('a whole number of sandboxes', 0, 1_000),
+  image: {
+    mustBe: 'an object, as in {"port": 8080, "entrypoint": [], "command": [], "workingDirectory": "/"}',
+    accepts: isImageSettings,
+  },
 };
+
+function isImageSettings(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  const isTexts = (list: unknown) => Array.isArray(list) && list.every((item) => typeof item === 'string');
+  const accepted: Readonly<Record<string, (setting: unknown) => boolean>> = {
+    port: (port) => port === null || (Number.isInteger(port) && Number(port) >= 1 && Number(port) <= 65_535),
+    entrypoint: isTexts,
+    command: isTexts,
+    workingDirectory: (path) => typeof path === 'string' && path.startsWith('/'),
+  };
+  return Object.entries(value).every(([name, setting]) => accepted[name]?.(setting) === true);
+}
 
 /** Reads `lambda.json` (JSON with comments and trailing commas). Undefined when there is none. */
 export async function readLambdaJson(file: string): Promise<Definition | undefined> {

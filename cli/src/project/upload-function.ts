@@ -1,5 +1,5 @@
 import { type ApiClient, ApiError, segment } from '../api/client.js';
-import { type FunctionResource, isFunction } from '../api/resources.js';
+import { type BuildResource, type FunctionResource, isBuild, isFunction } from '../api/resources.js';
 import type { Definition } from './lambda-json.js';
 
 export interface Archive {
@@ -28,18 +28,40 @@ export async function uploadFunction(
   archive: Archive,
   onSent?: () => void,
 ): Promise<FunctionResource> {
-  const form = new FormData();
-  form.set('definition', new Blob([JSON.stringify(definition)], { type: 'application/json' }));
-  form.set('archive', new Blob([archive.bytes], { type: archive.type }), 'archive');
-  const encoded = new Response(form);
   const uploaded = await client.json({
     method: 'PUT',
     path: `/api/functions/${segment(definition.name)}`,
-    headers: { 'content-type': encoded.headers.get('content-type') ?? '' },
-    body: new Uint8Array(await encoded.arrayBuffer()),
+    ...(await formOf(definition, archive)),
     deadlineMs: UPLOAD_DEADLINE_MS,
     onSent,
   });
   if (!isFunction(uploaded)) throw client.notOurs();
   return uploaded;
+}
+
+/** Begins the build of a container image. The archive is its context. */
+export async function uploadBuild(
+  client: ApiClient,
+  definition: Definition & { readonly name: string },
+  archive: Archive,
+): Promise<BuildResource> {
+  const build = await client.json({
+    method: 'POST',
+    path: `/api/functions/${segment(definition.name)}/builds`,
+    ...(await formOf(definition, archive)),
+    deadlineMs: UPLOAD_DEADLINE_MS,
+  });
+  if (!isBuild(build)) throw client.notOurs();
+  return build;
+}
+
+async function formOf(definition: Definition, archive: Archive) {
+  const form = new FormData();
+  form.set('definition', new Blob([JSON.stringify(definition)], { type: 'application/json' }));
+  form.set('archive', new Blob([archive.bytes], { type: archive.type }), 'archive');
+  const encoded = new Response(form);
+  return {
+    headers: { 'content-type': encoded.headers.get('content-type') ?? '' },
+    body: new Uint8Array(await encoded.arrayBuffer()),
+  };
 }
