@@ -242,6 +242,7 @@ function addUp(program: Command, session: Session): void {
     .addOption(
       new Option('--driver <driver>', 'where functions run').choices(['auto', 'docker', 'process']).default('auto'),
     )
+    .option('--builds', 'build images of deployed Dockerfiles here: their steps run as root, with a network')
     .action(async (_options, command: Command) => {
       const { up } = await import('./commands/up.js');
       process.exitCode = await up(session, command.opts());

@@ -18,6 +18,10 @@ describe('lambda.json', () => {
     ['{ "handler": "two words", "runtime": "provided" }', '"handler" must be a file and an export'],
     ['{ "environment": { "A": 1 } }', '"environment" must be an object whose values are strings'],
     ['{ "environment": [] }', '"environment" must be an object'],
+    ['{ "image": { "port": 0 } }', '"image" must be an object, as in'],
+    ['{ "image": { "prot": 8080 } }', '"image" must be an object'],
+    ['{ "image": { "command": "run" } }', '"image" must be an object'],
+    ['{ "image": { "workingDirectory": "srv" } }', '"image" must be an object'],
     ['{ "httpAuth": "none" }', '"httpAuth" must be one of "key", "public"'],
     ['{ "name": "a",\n "name": "b" }', 'lambda.json:2: "name" is there twice'],
     ['{\n  "memory": 128 }', 'lambda.json:2: unknown field "memory". Did you mean "memoryMb"?'],
@@ -38,6 +42,14 @@ describe('lambda.json', () => {
     '{ "runtime": "provided.al2023", "handler": "it/likes" }',
   ])('%j names the handler of a program', (source) => {
     expect(parseLambdaJson(source, 'lambda.json')).toEqual(JSON.parse(source));
+  });
+
+  it('may say how a container image starts', () => {
+    const image = { port: null, entrypoint: ['/app'], command: [], workingDirectory: '/srv' };
+    expect(parseLambdaJson(JSON.stringify({ runtime: 'image', image }), 'lambda.json')).toEqual({
+      runtime: 'image',
+      image,
+    });
   });
 
   it('keeps an environment variable whatever it is called', () => {

@@ -5,6 +5,8 @@ export interface UpOptions {
   readonly dataDir: string;
   readonly nodes: number;
   readonly driver: 'auto' | 'docker' | 'process';
+  /** Whether the agents build container images. */
+  readonly builds?: boolean;
 }
 
 /** The scripts of the fleet's processes. Others are given by tests. */

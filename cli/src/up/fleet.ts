@@ -61,6 +61,7 @@ export class Fleet {
             LAMBDA_MEMORY_MB: String(memoryMb),
             LAMBDA_SLOTS: String(slots),
             LAMBDA_METRICS_PORT: String(await metricsPort(this.options.grpcPort + number)),
+            ...(this.options.builds === true ? { LAMBDA_BUILDS: 'true' } : {}),
             LAMBDA_LOG_LEVEL: this.config.logLevel,
           },
         }),

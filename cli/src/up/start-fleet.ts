@@ -4,7 +4,7 @@ import { errorText } from '@lambda-fleet/common/errors';
 import type { Logger } from '@lambda-fleet/common/logger';
 import { Secret } from '@lambda-fleet/common/secret';
 import { ApiClient } from '../api/client.js';
-import { CliError } from '../cli-error.js';
+import { CliError, usageError } from '../cli-error.js';
 import type { Output } from '../output.js';
 import { findFunction } from '../project/upload-function.js';
 import type { Session } from '../session.js';
@@ -32,12 +32,20 @@ export interface FleetStart {
 /** A first start makes a database cluster and runs migrations, perhaps on a slow disk. */
 const START_DEADLINE_MS = 120_000;
 
+const BUILDS_NOTICE =
+  'Builds are allowed: the steps of Dockerfiles that are deployed here run as ROOT in containers of this Docker engine, with a network, outside of every sandbox, and can use any image that the engine has. Give API keys to nobody whom you would not let use it.';
+const BUILDS_NEED = 'Start Docker (or set DOCKER_HOST), or leave out --builds.';
+
 /** The way from nothing to a fleet that answers. Resolves when everything serves; rejects when a step fails. */
 export async function startFleet(start: FleetStart): Promise<undefined> {
   const { session, options, supervisor, fleet } = start;
   const { config, output } = session;
   const { driver, notice } = await chooseDriver(options.driver, config.dockerHost);
   if (notice !== undefined) output.warn(notice);
+  if (options.builds === true) {
+    if (driver !== 'docker') throw usageError('--builds needs Docker: its engine builds the images.', BUILDS_NEED);
+    output.warn(BUILDS_NOTICE);
+  }
 
   const databaseUrl = config.databaseUrl?.reveal() ?? (await startPostgres(start));
   await timed(output, 'Starting the control plane', async () => {
