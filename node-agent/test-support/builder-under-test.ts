@@ -44,7 +44,9 @@ export interface Built {
   readonly platform: string;
 }
 
-export const BUILD_OWNER = 'build-under-test';
+const FUNCTIONS = 'lambda-fleet/function';
+
+const BUILD_OWNER = 'build-under-test';
 const LIMITS: BuildLimits = { memoryBytes: 256 << 20, cpus: 1, timeoutMs: 60_000, diskBytes: 4 * 2 ** 30 };
 
 /** A builder on a real engine, with build contexts made of texts. */
@@ -58,6 +60,8 @@ export class BuilderUnderTest {
     readonly layers: LayersInMemory,
     readonly directory: string,
     archives: Map<string, Buffer>,
+    /** Images of functions that were there before. */
+    private readonly functionsBefore: readonly string[],
   ) {
     this.#archives = archives;
   }
@@ -77,7 +81,7 @@ export class BuilderUnderTest {
       },
       limits: { ...LIMITS, ...limits },
     });
-    return new BuilderUnderTest(builder, engine, layers, place, archives);
+    return new BuilderUnderTest(builder, engine, layers, place, archives, await engine.tagsOf(FUNCTIONS));
   }
 
   /** The digest of an archive that the builder can fetch. */
@@ -92,7 +96,8 @@ export class BuilderUnderTest {
     try {
       for (const [name, content] of Object.entries(files)) {
         await mkdir(dirname(join(folder, name)), { recursive: true });
-        await writeFile(join(folder, name), content);
+        // What is no text is a program.
+        await writeFile(join(folder, name), content, { mode: Buffer.isBuffer(content) ? 0o755 : 0o644 });
       }
       const chunks: Buffer[] = [];
       for await (const chunk of create({ gzip: true, cwd: folder }, ['.'])) chunks.push(chunk);
@@ -137,6 +142,9 @@ export class BuilderUnderTest {
     await this.builder.close();
     for (const tag of await this.engine.tagsOf('lambda-fleet/build')) {
       if (tag.startsWith(`${BUILD_OWNER}-`)) await this.engine.remove(`lambda-fleet/build:${tag}`);
+    }
+    for (const tag of await this.engine.tagsOf(FUNCTIONS)) {
+      if (!this.functionsBefore.includes(tag)) await this.engine.remove(`${FUNCTIONS}:${tag}`);
     }
     await rm(this.directory, { recursive: true, force: true });
   }

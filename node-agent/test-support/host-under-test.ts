@@ -46,6 +46,8 @@ export class HostUnderTest {
   readonly #archives = new Map<string, Buffer>();
   #calls = 0;
   fetches = 0;
+  /** Layers of container images that can be fetched, by digest. */
+  layers: ReadonlyMap<string, Buffer> = new Map();
   /** Makes fetching fail while it is set. */
   fetchFailure: Error | undefined;
 
@@ -58,7 +60,14 @@ export class HostUnderTest {
 
   static async open(
     driver: DriverName,
-    limits: { memoryMb?: number; slots?: number; blanks?: number; availableBytes?: () => number } = {},
+    limits: {
+      memoryMb?: number;
+      slots?: number;
+      blanks?: number;
+      availableBytes?: () => number;
+      dockerHost?: string;
+      imageBytesMax?: number;
+    } = {},
   ): Promise<HostUnderTest> {
     const directory = await mkdtemp(join(tmpdir(), 'host-'));
     // Or the process driver's user could not reach it, and would leave its work elsewhere.
@@ -69,6 +78,8 @@ export class HostUnderTest {
         dataDir: self.dataDir,
         driver: driver === 'process' ? 'process' : 'docker',
         ...dockerOptions(driver),
+        ...(limits.dockerHost === undefined ? {} : { dockerHost: limits.dockerHost }),
+        imageBytesMax: limits.imageBytesMax,
         memoryBytes: (limits.memoryMb ?? 2048) * 1024 * 1024,
         slots: limits.slots ?? 8,
         blanks: limits.blanks ?? 0,
@@ -76,7 +87,7 @@ export class HostUnderTest {
         fetchArtifact: async function* (sha256) {
           self.fetches += 1;
           if (self.fetchFailure !== undefined) throw self.fetchFailure;
-          yield self.#archives.get(sha256) ?? Buffer.alloc(0);
+          yield self.#archives.get(sha256) ?? self.layers.get(sha256) ?? Buffer.alloc(0);
         },
         nodeRuntime: runtimeEntry,
         pythonRuntime,

@@ -1,4 +1,4 @@
-import { chmod, copyFile, mkdir, rename, rmdir } from 'node:fs/promises';
+import { mkdir, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { defaultDockerHost } from '@lambda-fleet/common/docker-host';
 import type { Logger } from '@lambda-fleet/common/logger';
@@ -8,11 +8,13 @@ import { CodeCache } from '../artifacts/code-cache.js';
 import { LinkedTrees } from '../artifacts/linked-trees.js';
 import { DockerDriver, type FunctionImages } from '../drivers/docker/docker-driver.js';
 import type { ChannelTransport } from '../drivers/docker/engine-location.js';
+import { DEFAULT_IMAGE_PREFIX } from '../drivers/docker/runtime-images.js';
 import { ProcessDriver } from '../drivers/process/process-driver.js';
 import type { SandboxDriver } from '../drivers/sandbox-driver.js';
 import { CompiledCode } from '../invocations/compiled-code.js';
 import { ImageCache } from '../images/image-cache.js';
 import { ImageEngine } from '../images/image-engine.js';
+import { openStaticInit } from '../images/static-init.js';
 import type { FetchArtifact } from '../invocations/invocation.js';
 import { InvocationRunner } from '../invocations/invocation-runner.js';
 import type { HostOffer } from '../invocations/shape-of.js';
@@ -53,8 +55,6 @@ export interface HostOptions {
   readonly sharesKernel?: boolean | undefined;
   /** Docker driver: start one sandbox of each kind in the background, and stop offering those that do not work. Default false. */
   readonly trySandboxes?: boolean | undefined;
-  /** Docker driver: the static init on this machine; undefined runs no container images. */
-  readonly imageInit?: string | undefined;
   /** Docker driver: container images that no sandbox uses are removed above it, bytes. Default 20 GiB. */
   readonly imageBytesMax?: number | undefined;
   /** Process driver: the Node runtime's file and the Python runtime's folder (undefined offers no Python). */
@@ -197,15 +197,16 @@ async function openDriver(options: HostOptions, owner: string, workDir: string):
   return ProcessDriver.open({ owner, workDir, nodeRuntime, pythonRuntime, providedInit });
 }
 
+/** What container images of functions need of this machine; undefined where it cannot run them. */
 async function openFunctionImages(options: HostOptions, workDir: string): Promise<FunctionImages | undefined> {
-  const { imageInit, imageBytesMax = DEFAULT_IMAGE_BYTES_MAX, dockerHost, fetchArtifact, log } = options;
-  if (imageInit === undefined) return undefined;
-  // A copy of our own: its permissions are known, and an engine in a virtual machine sees no other folder of ours.
-  const init = join(workDir, 'image-init');
-  await copyFile(imageInit, `${init}.new`);
-  await chmod(`${init}.new`, 0o755);
-  await rename(`${init}.new`, init);
+  const { imageBytesMax = DEFAULT_IMAGE_BYTES_MAX, dockerHost, fetchArtifact, log } = options;
+  const { imagePrefix = DEFAULT_IMAGE_PREFIX } = options;
   const engine = await ImageEngine.connect(dockerHost ?? defaultDockerHost());
+  const init = await openStaticInit(engine, `${imagePrefix}provided:current`, workDir);
+  if (init === undefined) {
+    log.warn('no_container_images: the engine has no image of the runtime provided, whose init starts them');
+    return undefined;
+  }
   const cache = await ImageCache.open({ engine, fetchArtifact, bytesMax: imageBytesMax, log });
   return { cache, init };
 }

@@ -1,7 +1,9 @@
 import type { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { errorText } from '@lambda-fleet/common/errors';
 import type Docker from 'dockerode';
 import type { ContainerInspectInfo, ImageBuildOptions, ImageInspectInfo } from 'dockerode';
+import { Parser } from 'tar';
 import { absent, bounded, connectionOptions, hasStatus } from '../drivers/docker/engine-client.js';
 import { BuildFailed } from './builder-messages.js';
 import { jsonLines, reportedError } from './json-lines.js';
@@ -133,6 +135,21 @@ export class ImageEngine {
     });
   }
 
+  /** One file of an image, through a container that is never started. */
+  async readFile(imageId: string, path: string): Promise<Buffer> {
+    const container = await bounded('creating a container', LOOK_DEADLINE_MS, (abortSignal) =>
+      this.docker.createContainer({ Image: imageId, NetworkDisabled: true, abortSignal }),
+    );
+    try {
+      const archive = await bounded('reading a file of an image', LOOK_DEADLINE_MS, () =>
+        container.getArchive({ path }),
+      );
+      return await onlyFile(archive as Readable);
+    } finally {
+      await this.removeContainer(container.id);
+    }
+  }
+
   /** Ids of containers that are made from now on, until the signal is aborted. */
   async newContainers(signal: AbortSignal): Promise<AsyncIterable<string>> {
     const stream = await this.docker.getEvents({
@@ -187,6 +204,18 @@ function abortable<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
 function engineWords(err: unknown): string {
   const { json } = err as { readonly json?: { readonly message?: unknown } };
   return typeof json?.message === 'string' ? json.message.trim() : errorText(err);
+}
+
+async function onlyFile(archive: Readable): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  const parser = new Parser({
+    strict: true,
+    onReadEntry: (entry) => {
+      entry.on('data', (chunk: Buffer) => chunks.push(chunk));
+    },
+  });
+  await pipeline(archive, parser as unknown as NodeJS.WritableStream);
+  return Buffer.concat(chunks);
 }
 
 async function* idsOf(events: Readable): AsyncGenerator<string> {

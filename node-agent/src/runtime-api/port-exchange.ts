@@ -4,6 +4,7 @@ import { RESPONSE_BYTES_MAX } from '@lambda-fleet/common/limits';
 import type { InvokeResult } from '../channel/conversation.js';
 import type { HttpHead, RuntimeFailure } from '../channel/runtime-messages.js';
 import { storable } from '../channel/runtime-messages.js';
+import { collectBody } from './collect-body.js';
 import type { PortRequest } from './port-request.js';
 
 const HEAD_BYTES_MAX = 32 * 1024;
@@ -18,8 +19,8 @@ const SHOWN_BYTES_MAX = 1024;
 class NoAnswer extends Error {}
 
 /**
- * Sends one request over a connection to a function's own server and makes a result of the answer. Whatever the server does is a
- * result; the connection is over afterwards.
+ * Sends one request over a connection to a function's own server and makes a result of the answer. The connection is over
+ * afterwards. Rejects with an Error that says why there is no answer.
  *
  * @param http whether the answer is wanted as an HTTP response; else its body is the result
  * @param written called when the whole request was taken
@@ -32,11 +33,11 @@ export async function exchange(
 ): Promise<InvokeResult> {
   try {
     const response = await send(connection, request, written);
-    const body = await collect(response);
-    if (body === undefined) return tooLarge();
+    const collected = await collectBody(response, RESPONSE_BYTES_MAX);
+    if (collected.kind === 'too large') return tooLarge();
+    if (collected.kind === 'truncated') throw new NoAnswer('it closed the connection in the middle of its answer');
+    const { body } = collected;
     return http ? { kind: 'response', body, http: headOf(response) } : resultOf(response, body);
-  } catch (err) {
-    return httpError(err instanceof Error ? err.message : String(err));
   } finally {
     connection.destroy();
   }
@@ -61,18 +62,6 @@ function send(connection: Duplex, request: PortRequest, written: () => void): Pr
     outgoing.once('close', () => reject(new NoAnswer('it closed the connection')));
     outgoing.end(body, written);
   });
-}
-
-/** Undefined when it is more than a function may return. Rejects when it is cut off. */
-async function collect(response: IncomingMessage): Promise<Buffer | undefined> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of response as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > RESPONSE_BYTES_MAX) return undefined;
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks, bytes);
 }
 
 function headOf({ statusCode = 0, rawHeaders }: IncomingMessage): HttpHead {

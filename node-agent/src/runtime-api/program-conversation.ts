@@ -110,7 +110,8 @@ export class ProgramConversation implements RuntimeConversation {
   }
 }
 
-function startError({ step, errno }: StartFailure, { argv, workingDirectory }: Program): RuntimeError {
+/** What is told of a program that could not be started. */
+export function startError({ step, errno }: StartFailure, { argv, workingDirectory }: Program): RuntimeError {
   const why = ERRNO_TEXTS[errno] ?? `error ${errno}`;
   switch (step) {
     case 'port':

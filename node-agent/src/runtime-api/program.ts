@@ -35,7 +35,7 @@ export function bootstrapProgram(message: InitMessage, taskRoot: string): Progra
 }
 
 /** AWS's own variables; those of the function come after them, and cannot have their names. */
-function functionEnvironment(message: InitMessage, taskRoot: string): Readonly<Record<string, string>> {
+export function functionEnvironment(message: InitMessage, taskRoot: string): Readonly<Record<string, string>> {
   return {
     _HANDLER: message.handler,
     LAMBDA_TASK_ROOT: taskRoot,

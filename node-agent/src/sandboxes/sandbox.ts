@@ -316,7 +316,7 @@ export class Sandbox {
     const stream = await Promise.race([this.#instance.channel, exitedEarly, stopped]);
     this.#stillCreating();
     const taskRoot = driver.taskRootInside(this.taskDir);
-    const conversation = startConversation({ runtime: kind.runtime, stream, nonce, taskRoot });
+    const conversation = startConversation({ ...kind, stream, nonce, taskRoot });
     this.#conversation = conversation;
     conversation.listen({
       wantsLog: (bytes) => this.#listener?.wantsLog(bytes) ?? false,
