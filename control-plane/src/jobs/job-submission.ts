@@ -12,7 +12,7 @@ export const SUBMISSION_BYTES_MAX = PAYLOAD_BYTES_MAX + 6 * JOB_CODE_BYTES_MAX +
 
 const RETRIES_MAX = 5;
 
-const JOB_RUNTIMES = RUNTIME_NAMES.filter((name) => runtimeFamily(name) !== 'provided');
+const JOB_RUNTIMES = RUNTIME_NAMES.filter((name) => ['nodejs', 'python'].includes(runtimeFamily(name)));
 
 const submission = z.strictObject(
   {

@@ -42,6 +42,7 @@ export function jobVersion(job: RunnableJob, artifact: Artifact): ResolvedVersio
     version: 1,
     artifactSha256: artifact.sha256,
     artifactBytes: artifact.bytes,
+    image: null,
     createdAt: now,
     updatedAt: now,
   });

@@ -13,7 +13,7 @@ const ENGINE_ARCHITECTURES: Readonly<Record<string, string>> = { x64: 'amd64', a
  * The configuration of the image that a node loads: its layers and nothing else. What a Dockerfile says of volumes, health checks
  * and triggers is not in it, so an engine cannot act on it; how the program starts is said for each container.
  */
-export function imageConfig({ architecture, layers }: ImageSpec): Buffer {
+function imageConfig({ architecture, layers }: ImageSpec): Buffer {
   return Buffer.from(
     JSON.stringify({
       architecture: ENGINE_ARCHITECTURES[architecture] ?? architecture,
