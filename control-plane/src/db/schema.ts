@@ -2,7 +2,6 @@ import { sql } from 'drizzle-orm';
 import {
   bigint,
   boolean,
-  customType,
   doublePrecision,
   foreignKey,
   index,
@@ -12,10 +11,11 @@ import {
   primaryKey,
   smallint,
   text,
-  timestamp,
   uniqueIndex,
   uuid,
 } from 'drizzle-orm/pg-core';
+import type { ContainerImage, ImageSettings } from './build-tables.js';
+import { at, bytea, now, projectId } from './table-columns.js';
 
 /**
  * Every durable fact of the fleet. Each table carries `project_id`, so that no
@@ -25,20 +25,8 @@ import {
  * so inserts stay at the right edge of the index.
  */
 
-const bytea = customType<{ data: Buffer; driverData: Buffer }>({ dataType: () => 'bytea' });
-const now = sql`now()`;
-const at = (name: string) => timestamp(name, { withTimezone: true, mode: 'date' });
-
-export const projects = pgTable('projects', {
-  /** `default` exists from the first migration. */
-  projectId: text('project_id').primaryKey(),
-  createdAt: at('created_at').notNull().default(now),
-});
-
-const projectId = () =>
-  text('project_id')
-    .notNull()
-    .references(() => projects.projectId);
+export * from './build-tables.js';
+export { projects } from './table-columns.js';
 
 export const apiKeys = pgTable(
   'api_keys',
@@ -191,77 +179,6 @@ export const versions = pgTable(
       name: 'versions_artifact_exists',
     }),
   ],
-);
-
-/** A container image as its build found it. Layers from the base up. */
-export interface ContainerImage {
-  readonly architecture: string;
-  readonly layers: readonly { readonly sha256: string; readonly bytes: number }[];
-  readonly entrypoint: readonly string[];
-  readonly command: readonly string[];
-  /** `NAME=value`. */
-  readonly environment: readonly string[];
-  readonly workingDirectory: string;
-  /** TCP. */
-  readonly exposedPorts: readonly number[];
-}
-
-/** What a function's owner says in place of its image. A port of null: it speaks the Runtime API. */
-export interface ImageSettings {
-  readonly port?: number | null;
-  readonly entrypoint?: readonly string[];
-  readonly command?: readonly string[];
-  readonly workingDirectory?: string;
-}
-
-/** One row per build of a container image, renewed by the replica that runs it. Outlives its function. */
-export const builds = pgTable(
-  'builds',
-  {
-    /** UUID of version 7. */
-    id: uuid('id').primaryKey(),
-    projectId: projectId(),
-    functionName: text('function_name').notNull(),
-    state: text('state', { enum: ['queued', 'building', 'checking', 'succeeded', 'failed', 'cancelled'] }).notNull(),
-    contextSha256: text('context_sha256').notNull(),
-    contextBytes: bigint('context_bytes', { mode: 'number' }).notNull(),
-    nodeId: text('node_id'),
-    /** The version that came of it. */
-    version: integer('version'),
-    error: jsonb('error').$type<BuildError>(),
-    warnings: jsonb('warnings').$type<string[]>().notNull().default([]),
-    createdAt: at('created_at').notNull().default(now),
-    finishedAt: at('finished_at'),
-    /** The last time that the replica which runs it said so. */
-    renewedAt: at('renewed_at').notNull().default(now),
-    /** Asked for by any replica, done by the one that runs it. */
-    cancelRequested: boolean('cancel_requested').notNull().default(false),
-  },
-  (t) => [
-    index('builds_function').on(t.projectId, t.functionName, t.id.desc()),
-    index('builds_unfinished').on(t.renewedAt).where(sql`finished_at is null`),
-  ],
-);
-
-export interface BuildError {
-  readonly code: string;
-  readonly message: string;
-}
-
-export const buildLines = pgTable(
-  'build_lines',
-  {
-    projectId: projectId(),
-    buildId: uuid('build_id')
-      .notNull()
-      .references(() => builds.id, { onDelete: 'cascade' }),
-    /** Rises by one per line of a build, from 1. */
-    sequence: integer('sequence').notNull(),
-    at: at('at').notNull(),
-    stream: text('stream', { enum: ['stdout', 'stderr', 'platform'] }).notNull(),
-    text: text('text').notNull(),
-  },
-  (t) => [primaryKey({ columns: [t.buildId, t.sequence] })],
 );
 
 /**
