@@ -1,7 +1,13 @@
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { credentials } from '@grpc/grpc-js';
 import { PAYLOAD_BYTES_MAX } from '@lambda-fleet/common/limits';
 import {
+  type Build,
+  type BuildEnd,
+  BuildOutcome,
   type Capacity,
   InvokeKind,
   type LogBatch,
@@ -10,7 +16,7 @@ import {
   type VersionSpec,
 } from '@lambda-fleet/proto';
 import { pino } from 'pino';
-import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import {
   type Authority,
   issueAuthority,
@@ -22,9 +28,11 @@ import { createFleetService } from '../../control-plane/src/grpc/fleet-service.j
 import type { DispatchAnswer } from '../../control-plane/src/nodes/dispatch.js';
 import { NodeRegistry } from '../../control-plane/src/nodes/node-registry.js';
 import type { NodeSession } from '../../control-plane/src/nodes/node-session.js';
+import { LayerSender } from '../../node-agent/src/images/layer-sender.js';
 import type { AgentInvocation, InvocationSink } from '../../node-agent/src/invocations/invocation.js';
 import { fetchArtifactOver } from '../../node-agent/src/link/fetch-artifact.js';
 import { Link, type LinkRunner } from '../../node-agent/src/link/link.js';
+import type { LinkBuilder } from '../../node-agent/src/link/link-builds.js';
 
 const log = pino({ level: 'silent' });
 const closers: (() => void | Promise<void>)[] = [];
@@ -177,7 +185,7 @@ function endOf(invocationId: string, epoch: number, spec: VersionSpec, body: Buf
 
 function agent(
   controlPlane: { server: RunningFleetServer | undefined },
-  options: { cert?: KeyAndCertificate; isolation?: string[] } = {},
+  options: { cert?: KeyAndCertificate; isolation?: string[]; builder?: LinkBuilder } = {},
 ) {
   const runner = new EchoRunner();
   const cert = options.cert ?? nodeCert;
@@ -203,6 +211,7 @@ function agent(
       builds: false,
     },
     runner,
+    builder: options.builder,
     onWelcomed: () => {},
     log,
   });
@@ -360,6 +369,158 @@ describe('the link', () => {
     await expect(read()).rejects.toThrow(/no such artifact/);
     await invoke(session, Buffer.from('{}'));
     expect(await read()).toBe(200_000 + 'default:'.length);
+  });
+
+  describe('and container images', () => {
+    const layer = Buffer.alloc(300_000, 'layer');
+    const sha256 = createHash('sha256').update(layer).digest('hex');
+    const BUILD: Build = {
+      buildId: randomUUID(),
+      cacheKey: 'k',
+      contextSha256: 'cd'.repeat(32),
+      imageBytesMax: 500_000,
+    };
+    let file: string;
+    beforeAll(async () => {
+      file = join(await mkdtemp(join(tmpdir(), 'lf-layer-')), 'layer');
+      await writeFile(file, layer);
+    });
+    afterAll(() => rm(dirname(file), { recursive: true }));
+
+    /** A builder that does what the test says, and what the control plane hears of it. */
+    async function building() {
+      const started: { build: Build; sink: Parameters<LinkBuilder['start']>[1] }[] = [];
+      const cancelled: string[] = [];
+      let abandoned = 0;
+      const builder: LinkBuilder = {
+        start: (build, sink) => started.push({ build, sink }),
+        cancel: (id) => cancelled.push(id),
+        abandon: () => {
+          abandoned += 1;
+        },
+      };
+      const controlPlane = await new ControlPlane().start();
+      const { link } = agent(controlPlane, { builder });
+      const session = await controlPlane.session();
+      const lines: string[] = [];
+      const ends: BuildEnd[] = [];
+      const lost: string[] = [];
+      const give = async () => {
+        session.builds.give(BUILD, 'default', {
+          log: (more) => lines.push(...more.map(({ text }) => text)),
+          ended: (end) => ends.push(end),
+          lost: (reason) => lost.push(reason),
+        });
+        await expect.poll(() => started.length).toBe(1);
+        return started[0]?.sink;
+      };
+      const layers = new LayerSender(() => {
+        if (link.readySession === undefined) throw new Error('down');
+        return link.readySession.bulkClient;
+      });
+      const never = new AbortController().signal;
+      const send = (more: object = {}) =>
+        layers.send(BUILD.buildId, { sha256, bytes: layer.length, ...more }, file, never);
+      const read = async (digest: string) => {
+        let bytes = 0;
+        for await (const chunk of fetchArtifactOver(link)(digest)) bytes += chunk.length;
+        return bytes;
+      };
+      const end = { buildId: BUILD.buildId, outcome: BuildOutcome.FAILED, detail: 'enough', image: undefined };
+      return {
+        controlPlane,
+        session,
+        give,
+        layers,
+        send,
+        read,
+        lines,
+        ends,
+        lost,
+        cancelled,
+        end,
+        abandoned: () => abandoned,
+      };
+    }
+
+    it('carries a build, its lines before its end, and a cancel', async () => {
+      const { session, give, lines, ends, cancelled, end } = await building();
+      const sink = await give();
+      sink?.log([{ unixMs: 1, stream: 1, text: 'one' }]);
+      sink?.log([{ unixMs: 1, stream: 1, text: 'two' }]);
+      session.builds.cancel(BUILD.buildId);
+      await expect.poll(() => cancelled).toEqual([BUILD.buildId]);
+      sink?.ended(end);
+      await expect.poll(() => ends.length).toBe(1);
+      expect(lines).toEqual(['one', 'two']);
+    });
+
+    it('refuses a build on an agent that has no builder', async () => {
+      const controlPlane = await new ControlPlane().start();
+      agent(controlPlane);
+      const session = await controlPlane.session();
+      const ended = new Promise<BuildEnd>((resolve) => {
+        session.builds.give(BUILD, 'default', { log: () => {}, ended: resolve, lost: () => {} });
+      });
+      expect(await ended).toMatchObject({ outcome: BuildOutcome.REFUSED });
+    });
+
+    it('loses a build with its session, on both sides', async () => {
+      const { session, give, lost, abandoned } = await building();
+      await give();
+      session.close('gone');
+      await expect.poll(abandoned).toBeGreaterThan(0);
+      expect(lost).toHaveLength(1);
+    });
+
+    it('lets an agent see and put layers for a build that it was given, while it runs', async () => {
+      const { controlPlane, give, layers, send, end } = await building();
+      await expect(layers.stored(BUILD.buildId, [sha256])).rejects.toThrow(/no such build/);
+      await expect(send()).rejects.toThrow(/no such build/);
+      const sink = await give();
+      expect(await layers.stored(BUILD.buildId, [sha256])).toEqual([]);
+      await send();
+      expect(controlPlane.layers.get(`default/${sha256}`)?.equals(layer)).toBe(true);
+      expect(await layers.stored(BUILD.buildId, [sha256])).toEqual([{ sha256, bytes: layer.length }]);
+      sink?.ended(end);
+      await expect.poll(() => send().catch((err: Error) => err.message)).toMatch(/no such build/);
+      await expect(layers.stored(BUILD.buildId, [sha256])).rejects.toThrow(/no such build/);
+    });
+
+    it.each<[string, object, RegExp]>([
+      ['that is no digest', { sha256: '../../x' }, /malformed/],
+      ['that is larger than the image may be', { bytes: 500_001 }, /larger than the image may be/],
+    ])('takes no layer %s', async (_, more, reason) => {
+      const { controlPlane, give, send } = await building();
+      await give();
+      await expect(send(more)).rejects.toThrow(reason);
+      expect(controlPlane.layers.size).toBe(0);
+    });
+
+    it('takes no more layers than the image may have in all', async () => {
+      const { give, send } = await building();
+      await give();
+      await send();
+      await expect(send({ sha256: 'e'.repeat(64) })).rejects.toThrow(/larger than the image may be/);
+    });
+
+    it('lets an agent fetch the context of its build, and the layers of images that it was told to run', async () => {
+      const { session, give, read, end } = await building();
+      await expect(read(BUILD.contextSha256)).rejects.toThrow(/no such artifact/);
+      const sink = await give();
+      expect(await read(BUILD.contextSha256)).toBeGreaterThan(0);
+      sink?.ended(end);
+      await expect.poll(() => read(BUILD.contextSha256).catch((err: Error) => err.message)).toMatch(/no such artifact/);
+      await expect(read(sha256)).rejects.toThrow(/no such artifact/);
+      const image = {
+        ...{ architecture: 'x64', layers: [{ sha256, bytes: layer.length }], entrypoint: [], command: [] },
+        ...{ environment: [], workingDirectory: '', port: 0 },
+      };
+      const spec = { ...SPEC, versionId: randomUUID(), artifactSha256: 'ef'.repeat(32), image };
+      session.warm([{ spec, isolation: 'runc', sandboxes: 0 }]);
+      expect(await read(sha256)).toBeGreaterThan(0);
+      await expect(read('ef'.repeat(32))).rejects.toThrow(/no such artifact/);
+    });
   });
 
   it('turns away a certificate of another authority', async () => {

@@ -30,7 +30,7 @@ export interface BuildRunnerOptions {
 
 /** Builds that this replica runs or keeps waiting. */
 const RUNNING_MAX = 50;
-const RENEW_MS = 10_000;
+const RENEW_MS = 5_000;
 const FINISH_TRIES = 8;
 /** What a build that is checked, or whose agent is slow to cancel, gets when the control plane stops. */
 const CLOSE_MS = 2_000;

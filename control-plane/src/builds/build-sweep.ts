@@ -1,9 +1,10 @@
 import type { Logger } from '@lambda-fleet/common/logger';
-import { ABANDONED_AFTER_S, type BuildTable } from './build-table.js';
+import type { BuildTable } from './build-table.js';
 
-const OLD_EVERY_ROUNDS = 60;
+const ROUND_MS = 10_000;
+const OLD_EVERY_ROUNDS = 360;
 
-/** Ends builds whose replica is gone, about once a minute, and removes old ones, about once an hour. Every replica does. */
+/** Ends builds whose replica is gone, every 10 s, and removes old ones, about once an hour. Every replica does. */
 export class BuildSweep {
   readonly #timer: NodeJS.Timeout;
   #rounds = 0;
@@ -12,7 +13,7 @@ export class BuildSweep {
     private readonly table: BuildTable,
     private readonly log: Logger,
   ) {
-    this.#timer = setInterval(() => void this.run(), ABANDONED_AFTER_S * 1_000);
+    this.#timer = setInterval(() => void this.#run(), ROUND_MS);
     this.#timer.unref();
   }
 
@@ -20,7 +21,7 @@ export class BuildSweep {
     clearInterval(this.#timer);
   }
 
-  async run(): Promise<void> {
+  async #run(): Promise<void> {
     try {
       const abandoned = await this.table.failAbandoned();
       if (abandoned > 0) this.log.warn({ abandoned }, 'builds_abandoned');

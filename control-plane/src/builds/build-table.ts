@@ -7,7 +7,7 @@ import type { BuildRecord, BuildState, StoredBuildLine } from './build-record.js
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /** How long a replica may be silent about a build that it runs. */
-export const ABANDONED_AFTER_S = 60;
+const ABANDONED_AFTER_S = 30;
 
 export interface NewBuildLine extends StoredBuildLine {
   readonly projectId: string;

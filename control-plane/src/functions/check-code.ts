@@ -71,6 +71,14 @@ async function judgeError(
       const at = file === '' || message.includes(place) ? '' : ` (${place})`;
       throw refuse('code_syntax_error', `The code does not parse: ${message}${at}.`, { file, line, column });
     }
+    case 'Runtime.InvalidEntrypoint':
+    case 'Runtime.InvalidWorkingDir': {
+      const { image } = candidate.spec;
+      const program = image === undefined ? handler : [...image.entrypoint, ...image.command].join(' ');
+      throw refuse('handler_not_found', `The program "${program.slice(0, 200)}" cannot be started: ${message}.`, {
+        handler,
+      });
+    }
     case 'Runtime.HandlerNotFound':
     case 'Runtime.MalformedHandlerName':
       throw refuse('handler_not_found', `The handler "${handler}" was not found: ${message}.`, { handler });

@@ -51,11 +51,18 @@ export async function putLayer(
     if (first.done === true) throw malformed();
     const { buildId, layer } = first.value;
     const given = givenBuild(call, buildId, options);
-    await options.layers.put(
-      given.projectId,
-      admit(given, layer),
-      dataOf(parts, () => silence.refresh()),
-    );
+    const admitted = admit(given, layer);
+    try {
+      await options.layers.put(
+        given.projectId,
+        admitted,
+        dataOf(parts, () => silence.refresh()),
+      );
+    } catch (err) {
+      // It may be sent again.
+      given.sentBytes -= admitted.bytes;
+      throw err;
+    }
     answer(null, {});
   } catch (err) {
     answer(toStatus(err, options.log));

@@ -19,6 +19,15 @@ export interface FleetOptions {
   readonly args?: readonly string[];
 }
 
+export interface RunningCli {
+  /** Standard output so far. */
+  readonly output: () => string;
+  /** Standard error so far. */
+  readonly errors: () => string;
+  /** Interrupts it, as Ctrl-C does. */
+  readonly end: () => void;
+}
+
 const START_DEADLINE_MS = 90_000;
 
 /** A whole system, started as a user starts it: `lambda up` in a process of its own. */
@@ -110,13 +119,17 @@ export class Fleet {
   }
 
   /** Starts a command that goes on by itself, such as `logs -f`. Its output is collected; `end` interrupts it. */
-  async startCli(args: readonly string[]): Promise<{ readonly output: () => string; readonly end: () => void }> {
-    const child = spawn(process.execPath, [CLI, ...args], { env: await this.#cliEnvironment(), timeout: 60_000 });
+  async startCli(args: readonly string[]): Promise<RunningCli> {
+    const child = spawn(process.execPath, [CLI, ...args], { env: await this.#cliEnvironment(), timeout: 90_000 });
     let output = '';
     child.stdout.on('data', (chunk: Buffer) => {
       output += chunk.toString();
     });
-    return { output: () => output, end: () => void child.kill('SIGINT') };
+    let errors = '';
+    child.stderr.on('data', (chunk: Buffer) => {
+      errors += chunk.toString();
+    });
+    return { output: () => output, errors: () => errors, end: () => void child.kill('SIGINT') };
   }
 
   async #cliEnvironment(): Promise<NodeJS.ProcessEnv> {
