@@ -87,10 +87,12 @@ async function followBuild(client: ApiClient, build: BuildResource, output: Outp
 
 /** The two steps that the server does, with the builder's output in between. */
 class BuildProgress {
-  #state = '';
-  #finish: (result?: string) => void = () => {};
+  #checking = false;
+  #finish: (result?: string) => void;
 
-  constructor(private readonly output: Output) {}
+  constructor(private readonly output: Output) {
+    this.#finish = output.step('[3/4] Building');
+  }
 
   line({ text, stream }: BuildLine): void {
     const { colors } = this.output;
@@ -98,21 +100,12 @@ class BuildProgress {
     this.output.note(stream === 'platform' ? line : colors.dim(line));
   }
 
-  state(build: BuildResource): void {
-    const { state } = build;
-    if (state === this.#state) return;
-    const before = this.#state;
-    this.#state = state;
-    if (state === 'queued') this.#finish = this.output.step('[3/4] Building');
-    if (state === 'building' && before === '') this.#finish = this.output.step('[3/4] Building');
-    if (state === 'checking') this.#checking();
-    if (state !== 'succeeded') return;
-    if (before !== 'checking') this.#checking();
-    this.#finish(`version ${build.version ?? '?'}, image`);
-  }
-
-  #checking(): void {
-    this.#finish('done');
-    this.#finish = this.output.step('[4/4] Checking');
+  state({ state, version }: BuildResource): void {
+    if (!this.#checking && (state === 'checking' || state === 'succeeded')) {
+      this.#checking = true;
+      this.#finish('done');
+      this.#finish = this.output.step('[4/4] Checking');
+    }
+    if (state === 'succeeded') this.#finish(`version ${version ?? '?'}, image`);
   }
 }

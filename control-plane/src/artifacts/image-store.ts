@@ -24,7 +24,7 @@ export class ImageStore {
         with found as (
           select a.sha256 from artifacts a
           join jsonb_to_recordset(${sql.json(layers as postgres.JSONValue)}) as l (sha256 text, bytes bigint)
-            on l.sha256 = a.sha256 and l.bytes = a.bytes
+            on l.sha256 = a.sha256 and l.bytes = a.unpacked_bytes
           where a.project_id = ${projectId} and a.complete
         ), kept as (
           insert into image_layers (project_id, image_sha256, layer_sha256)

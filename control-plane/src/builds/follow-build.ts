@@ -61,14 +61,15 @@ export async function followBuild(res: ServerResponse, options: FollowBuildOptio
   try {
     while (!closed.signal.aborted) {
       news = false;
-      if (record.state !== saidState && !isFinished(record)) await send('build', undefined, record);
-      saidState = record.state;
       const page = await table.linesAfter(projectId, buildId, last, PAGE);
       for (const line of page) {
         await send('log', line.sequence, line);
         last = line.sequence;
       }
       if (page.length < PAGE) {
+        // Behind the lines, as it happened.
+        if (record.state !== saidState && !isFinished(record)) await send('build', undefined, record);
+        saidState = record.state;
         // All lines of a build are stored before its end is: whoever read the end first has read them all now.
         if (isFinished(record)) {
           await send('build', undefined, record);

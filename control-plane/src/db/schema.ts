@@ -62,6 +62,8 @@ export const artifacts = pgTable(
     projectId: projectId(),
     sha256: text('sha256').notNull(),
     bytes: bigint('bytes', { mode: 'number' }).notNull(),
+    /** Of a layer of a container image, which is stored compressed and named by what it unpacks to. */
+    unpackedBytes: bigint('unpacked_bytes', { mode: 'number' }),
     /** Set once every chunk is there. Until then the artifact does not exist for readers. */
     complete: boolean('complete').notNull().default(false),
     /** The last time that it was put: one that no version uses is removed some time after this. */

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
+import { createGunzip } from 'node:zlib';
 import { withDeadline } from '@lambda-fleet/common/deadline';
 import { imageLoadMs } from '@lambda-fleet/common/image-load';
 import type { Logger } from '@lambda-fleet/common/logger';
@@ -138,27 +139,42 @@ export class ImageCache {
     }
   }
 
-  /** A layer's bytes, as many as it says; throws at the end when they were others. */
+  /** A layer's bytes, unpacked, as many as it says; throws at the end when they were others. */
   async *#fetch(layer: ImageLayer): AsyncGenerator<Uint8Array> {
     const hash = createHash('sha256');
-    const pieces = this.options.fetchArtifact(layer.sha256)[Symbol.asyncIterator]();
     let bytes = 0;
+    const packed = Readable.from(this.#packed(layer), { objectMode: false });
+    const unpacked = packed.pipe(createGunzip());
+    packed.once('error', (err) => unpacked.destroy(err));
+    try {
+      for await (const piece of unpacked as AsyncIterable<Buffer>) {
+        bytes += piece.length;
+        if (bytes > layer.bytes) throw new Error(`the layer ${layer.sha256} is longer than it should be`);
+        hash.update(piece);
+        yield piece;
+      }
+    } finally {
+      packed.destroy();
+      unpacked.destroy();
+    }
+    if (bytes !== layer.bytes) throw new Error(`the layer ${layer.sha256} is shorter than it should be`);
+    const actual = hash.digest('hex');
+    if (actual !== layer.sha256) throw new Error(`the layer ${layer.sha256} arrived with the checksum ${actual}`);
+  }
+
+  /** As it is stored. */
+  async *#packed({ sha256 }: ImageLayer): AsyncGenerator<Uint8Array> {
+    const pieces = this.options.fetchArtifact(sha256)[Symbol.asyncIterator]();
     try {
       for (;;) {
         const next = await withDeadline('fetching a layer from the control plane', PIECE_DEADLINE_MS, pieces.next());
-        if (next.done === true) break;
-        bytes += next.value.length;
-        if (bytes > layer.bytes) throw new Error(`the layer ${layer.sha256} is longer than it should be`);
-        hash.update(next.value);
+        if (next.done === true) return;
         yield next.value;
       }
     } finally {
       // Not awaited: a source that stalled would stall here again.
       void pieces.return?.().catch(() => undefined);
     }
-    if (bytes !== layer.bytes) throw new Error(`the layer ${layer.sha256} is shorter than it should be`);
-    const actual = hash.digest('hex');
-    if (actual !== layer.sha256) throw new Error(`the layer ${layer.sha256} arrived with the checksum ${actual}`);
   }
 
   /** Removes unused images until the rest fits. Never rejects. */

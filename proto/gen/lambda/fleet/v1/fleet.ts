@@ -630,7 +630,7 @@ export interface ImageSpec {
   port: number;
 }
 
-/** ImageLayer is an uncompressed tar. */
+/** ImageLayer is a tar: its digest and size are those of the uncompressed bytes. It is stored and sent as a gzip stream. */
 export interface ImageLayer {
   sha256: string;
   bytes: number;
@@ -7173,7 +7173,7 @@ export const FleetServiceService = {
     responseSerialize: (value: HasLayersResponse): Buffer => Buffer.from(HasLayersResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): HasLayersResponse => HasLayersResponse.decode(value),
   },
-  /** PutLayer stores one layer. The first part has no data; the others have at most 64 KiB, in order. */
+  /** PutLayer stores one layer, compressed with gzip. The first part has no data; the others have at most 64 KiB, in order. */
   putLayer: {
     path: "/lambda.fleet.v1.FleetService/PutLayer" as const,
     requestStream: true as const,
@@ -7200,7 +7200,7 @@ export interface FleetServiceServer extends UntypedServiceImplementation {
   fetchArtifact: handleServerStreamingCall<FetchArtifactRequest, ArtifactChunk>;
   /** HasLayers says which of an image's layers are stored already. For a build that the agent was given, while it runs. */
   hasLayers: handleUnaryCall<HasLayersRequest, HasLayersResponse>;
-  /** PutLayer stores one layer. The first part has no data; the others have at most 64 KiB, in order. */
+  /** PutLayer stores one layer, compressed with gzip. The first part has no data; the others have at most 64 KiB, in order. */
   putLayer: handleClientStreamingCall<LayerPart, PutLayerResponse>;
 }
 
@@ -7242,7 +7242,7 @@ export interface FleetServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: HasLayersResponse) => void,
   ): ClientUnaryCall;
-  /** PutLayer stores one layer. The first part has no data; the others have at most 64 KiB, in order. */
+  /** PutLayer stores one layer, compressed with gzip. The first part has no data; the others have at most 64 KiB, in order. */
   putLayer(callback: (error: ServiceError | null, response: PutLayerResponse) => void): ClientWritableStream<LayerPart>;
   putLayer(
     metadata: Metadata,
