@@ -18,9 +18,9 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
 describe('the set of images', () => {
-  it('serves every runtime name exactly once', () => {
+  it('serves every runtime name exactly once, but for functions that bring their own image', () => {
     const names = RUNTIME_IMAGES.flatMap((image) => [image.runtime, ...image.aliases]);
-    expect([...names].sort()).toEqual([...RUNTIME_NAMES].sort());
+    expect([...names].sort()).toEqual(RUNTIME_NAMES.filter((name) => name !== 'image').sort());
   });
 
   it('can be limited by name and by alias, and keeps its order', () => {
