@@ -72,18 +72,11 @@ async function judgeError(
       throw refuse('code_syntax_error', `The code does not parse: ${message}${at}.`, { file, line, column });
     }
     case 'Runtime.InvalidEntrypoint':
-    case 'Runtime.InvalidWorkingDir': {
-      const { image } = candidate.spec;
-      const program = image === undefined ? handler : [...image.entrypoint, ...image.command].join(' ');
-      throw refuse('handler_not_found', `The program "${program.slice(0, 200)}" cannot be started: ${message}.`, {
-        handler,
-      });
-    }
+    case 'Runtime.InvalidWorkingDir':
+      throw refuse('handler_not_found', cannotBeStarted(message, candidate), { handler });
     case 'Runtime.HandlerNotFound':
     case 'Runtime.MalformedHandlerName':
       throw refuse('handler_not_found', `The handler "${handler}" was not found: ${message}.`, { handler });
-    case 'Runtime.InvalidEntrypoint':
-      throw refuse('handler_not_found', invalidEntrypoint(message), { handler });
     case 'Runtime.ImportModuleError':
       if (!(await hasHandlerFile(handler, candidate.spec.runtime, await readArchive()))) {
         throw refuse(
@@ -96,8 +89,12 @@ async function judgeError(
   return [`The code failed while it was loaded (${error?.errorType ?? 'unknown error'}): ${message}`];
 }
 
-/** AWS's words, and what they mean here. */
-function invalidEntrypoint(message: string): string {
+/** AWS's words, and for a program in an archive what they mean. */
+function cannotBeStarted(message: string, { spec: { image } }: ResolvedVersion): string {
+  if (image !== undefined) {
+    const program = [...image.entrypoint, ...image.command].join(' ').slice(0, 200);
+    return `The program "${program}" cannot be started: ${message}.`;
+  }
   const what = [
     ["Couldn't find valid bootstrap", 'The archive needs a file named bootstrap at its root.'],
     [
