@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { defaultDockerHost } from '@lambda-fleet/common/docker-host';
 import { type Build, type BuildEnd, type BuildLine, type ImageLayer, LogStream } from '@lambda-fleet/proto';
 import { create } from 'tar';
@@ -14,24 +15,28 @@ export type Files = Readonly<Record<string, string | Buffer>>;
 
 /** An artifact store in memory. */
 export class LayersInMemory implements StoredLayers {
+  /** By digest, as the store has them: compressed. */
   readonly layers = new Map<string, Buffer>();
+  readonly #sizes = new Map<string, number>();
   /** Digests in the order in which they were sent. */
   readonly sent: string[] = [];
   failure: Error | undefined;
 
   async stored(_: string, sha256: readonly string[]): Promise<readonly ImageLayer[]> {
     return sha256.flatMap((digest) => {
-      const bytes = this.layers.get(digest)?.length;
+      const bytes = this.#sizes.get(digest);
       return bytes === undefined ? [] : [{ sha256: digest, bytes }];
     });
   }
 
-  async send(_: string, { sha256 }: ImageLayer, file: string): Promise<void> {
+  async send(_: string, { sha256, bytes }: ImageLayer, file: string): Promise<void> {
     if (this.failure !== undefined) throw this.failure;
     const content = await readFile(file);
+    if (content.length !== bytes) throw new Error('not as long as it says');
     if (createHash('sha256').update(content).digest('hex') !== sha256) throw new Error('not what it says');
     this.sent.push(sha256);
-    this.layers.set(sha256, content);
+    this.layers.set(sha256, gzipSync(content, { level: 1 }));
+    this.#sizes.set(sha256, bytes);
   }
 }
 

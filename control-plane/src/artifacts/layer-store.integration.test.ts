@@ -1,4 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startTestPostgres, type TestPostgres } from '../db/test-postgres.js';
 import { ImageStore } from './image-store.js';
@@ -8,12 +9,16 @@ import { PostgresArtifactStore } from './postgres-artifact-store.js';
 const sha256Of = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex');
 const layerOf = (bytes: Buffer) => ({ sha256: sha256Of(bytes), bytes: bytes.length });
 
-async function* pieces(bytes: Buffer, size = 50_000): AsyncGenerator<Buffer> {
+/** As an agent sends it. */
+async function* pieces(layer: Buffer, size = 50_000): AsyncGenerator<Buffer> {
+  const bytes = gzipSync(layer, { level: 1 });
   for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
 }
 
-async function* breakingOff(bytes: Buffer): AsyncGenerator<Buffer> {
-  yield bytes;
+/** The first `share` of what an agent sends. */
+async function* breakingOff(layer: Buffer, share: number): AsyncGenerator<Buffer> {
+  const bytes = gzipSync(layer, { level: 1 });
+  yield bytes.subarray(0, bytes.length * share);
   throw new Error('the agent is gone');
 }
 
@@ -33,7 +38,7 @@ describe('layers of container images', () => {
   const readAll = async (sha256: string): Promise<Buffer> => {
     const chunks: Buffer[] = [];
     for await (const chunk of artifacts.read('default', sha256)) chunks.push(chunk);
-    return Buffer.concat(chunks);
+    return gunzipSync(Buffer.concat(chunks));
   };
   const missing = async (projectId: string, digests: string[]) => {
     const stored = new Set((await layers.stored(projectId, digests)).map(({ sha256 }) => sha256));
@@ -57,7 +62,7 @@ describe('layers of container images', () => {
   it('are known once they are whole, each project for itself', async () => {
     const [one, two] = [randomBytes(100_000), randomBytes(100_000)];
     await layers.put('default', layerOf(one), pieces(one));
-    await expect(layers.put('default', layerOf(two), breakingOff(two.subarray(0, 70_000)))).rejects.toThrow('gone');
+    await expect(layers.put('default', layerOf(two), breakingOff(two, 0.7))).rejects.toThrow('gone');
     expect(await missing('default', [sha256Of(one), sha256Of(two)])).toEqual([sha256Of(two)]);
     expect(await missing('other', [sha256Of(one)])).toEqual([sha256Of(one)]);
   });
@@ -74,10 +79,28 @@ describe('layers of container images', () => {
     await expect(readAll(claimed.sha256)).rejects.toMatchObject({ code: 'invalid_archive' });
   });
 
+  it.each([
+    ['is no gzip', Buffer.alloc(100_000, 'x')],
+    ['is cut off', gzipSync(randomBytes(100_000)).subarray(0, 50_000)],
+    ['is a bomb', gzipSync(Buffer.alloc(50_000_000))],
+    ['is nothing', Buffer.alloc(0)],
+  ])('whose stream %s are refused and leave nothing', async (_, stream) => {
+    const claim = layerOf(randomBytes(100_000));
+    const put = layers.put(
+      'default',
+      claim,
+      (async function* () {
+        yield stream;
+      })(),
+    );
+    await expect(put).rejects.toMatchObject({ code: 'invalid_archive' });
+    expect(await missing('default', [claim.sha256])).toEqual([claim.sha256]);
+  });
+
   it('that broke off are finished by the next put', async () => {
     const layer = randomBytes(400_000);
     const claim = layerOf(layer);
-    await expect(layers.put('default', claim, breakingOff(layer.subarray(0, 200_000)))).rejects.toThrow();
+    await expect(layers.put('default', claim, breakingOff(layer, 0.5))).rejects.toThrow();
     await layers.put('default', claim, pieces(layer));
     expect((await readAll(claim.sha256)).equals(layer)).toBe(true);
   });
@@ -87,7 +110,7 @@ describe('layers of container images', () => {
     const layer = randomBytes(3 * 1024 * 1024);
     const poison = randomBytes(layer.length);
     const claim = layerOf(layer);
-    await expect(layers.put('default', claim, breakingOff(poison.subarray(0, 2_500_000)))).rejects.toThrow();
+    await expect(layers.put('default', claim, breakingOff(poison, 0.8))).rejects.toThrow();
     await expect(layers.put('default', claim, pieces(layer))).rejects.toMatchObject({ code: 'unavailable' });
     expect(await missing('default', [claim.sha256])).toEqual([claim.sha256]);
     await layers.put('default', claim, pieces(layer));

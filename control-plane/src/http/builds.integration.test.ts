@@ -1,4 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { gzipSync } from 'node:zlib';
 import { type Build, type BuildEnd, BuildOutcome, type BuiltImage, LogStream } from '@lambda-fleet/proto';
 import { strToU8, zipSync } from 'fflate';
 import { pino } from 'pino';
@@ -75,7 +76,7 @@ class Builder {
       'default',
       { sha256, bytes: layer.length },
       (async function* () {
-        yield layer;
+        yield gzipSync(layer);
       })(),
     );
     return {

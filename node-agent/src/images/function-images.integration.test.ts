@@ -1,3 +1,4 @@
+import { gunzipSync, gzipSync } from 'node:zlib';
 import { InvokeKind, Outcome, StartPath, type VersionSpec } from '@lambda-fleet/proto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { BuilderUnderTest, type Files } from '../../test-support/builder-under-test.js';
@@ -187,15 +188,17 @@ describe('images on a node that did not build them', () => {
     const good = await deploy(node, `${API}COPY Dockerfile /lie\n`);
     const layers = new Map(node.layers);
     const last = good.image?.layers.at(-1);
-    const bytes = Buffer.from(layers.get(last?.sha256 ?? '') ?? '');
+    const bytes = gunzipSync(layers.get(last?.sha256 ?? '') ?? '');
     bytes.write('forged', 600);
-    for (const lie of [bytes, bytes.subarray(0, 1_000), Buffer.concat([bytes, bytes])]) {
+    const packed = gzipSync(bytes);
+    const lies = [packed, gzipSync(bytes.subarray(0, 1_000)), gzipSync(Buffer.alloc(99_000_000)), bytes];
+    for (const lie of [...lies, packed.subarray(0, 100)]) {
       layers.set(last?.sha256 ?? '', lie);
       node.layers = layers;
       const before = await tags();
       const end = await node.call(good);
       expect(end).toMatchObject({ outcome: Outcome.NOT_STARTED });
-      expect(end.error?.errorMessage).toMatch(/checksum|shorter|longer/);
+      expect(end.error?.errorMessage).toMatch(/checksum|shorter|longer|header|unexpected end/);
       expect(await tags()).toEqual(before);
     }
     node.layers = builder.layers.layers;

@@ -1,5 +1,6 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
 import { BuildOutcome, LogStream } from '@lambda-fleet/proto';
 import { strToU8, zipSync } from 'fflate';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -47,7 +48,7 @@ describe('an image builder', () => {
     expect(digests.length).toBeGreaterThanOrEqual(3);
     expect([...under.layers.sent].sort()).toEqual([...digests].sort());
     for (const { sha256, bytes } of built.end.image?.layers ?? []) {
-      expect(under.layers.layers.get(sha256)?.length).toBe(bytes);
+      expect(gunzipSync(under.layers.layers.get(sha256) ?? '')).toHaveLength(bytes);
     }
     expect(built.text).toContain('COPY app /srv/app');
     expect(built.lines.find(({ stream }) => stream === LogStream.STDERR)?.text).toBe('loud');
