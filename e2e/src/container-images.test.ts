@@ -72,7 +72,7 @@ describe('lambda deploy of a folder with a Dockerfile', () => {
   it('refuses a program that cannot be started, and names it', async () => {
     const refused = await fleet.cli(['deploy', await write(`${BASE}CMD ["/nothing"]\n`), '--name', 'no-program']);
     expect(refused.code).toBe(1);
-    expect(refused.stderr).toContain('The program "/nothing" of the image cannot be started');
+    expect(refused.stderr).toContain('The program "/nothing" cannot be started');
   });
 
   it('sends no link that leaves the folder, and says so before anything is sent', async () => {
