@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import {
   mkdirSync,
   mkdtempSync,
@@ -225,25 +224,4 @@ describe('Node', () => {
     },
     TEST_DEADLINE_MS,
   );
-
-  test(
-    'the cache is not written to',
-    async () => {
-      await compile('nodejs', NODE_CODE);
-      const before = fingerprint();
-      writeFileSync(join(folder, 'task/lib/es.js'), "export const name = 'new';\n");
-      await call('nodejs');
-      await agents.at(-1)?.close();
-      expect(fingerprint()).toEqual(before);
-    },
-    TEST_DEADLINE_MS,
-  );
 });
-
-function fingerprint(): string[] {
-  return readdirSync(cache(), { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => join(entry.parentPath, entry.name))
-    .map((file) => `${file} ${statSync(file).mtimeMs} ${createHash('sha256').update(readFileSync(file)).digest('hex')}`)
-    .sort();
-}

@@ -10,6 +10,7 @@ import type { Job } from './job/job.js';
 import { explainLoadError } from './load-handler.js';
 import type { LogCapture } from './log-capture.js';
 import { type InitMessage, type InvokeMessage, readInit, readInvoke } from './messages.js';
+import type { Preload } from './preload.js';
 import { type Serve, serveHandler } from './serve-handler.js';
 
 /** Exit statuses after an uncaught exception: while an invocation ran, and otherwise. */
@@ -56,6 +57,7 @@ export class Conversation {
     private readonly taskRoot: string,
     private readonly codeCache: string | undefined,
     private readonly watch: IdleWatch,
+    private readonly preload: Preload,
   ) {}
 
   /** @throws ProtocolViolation */
@@ -119,6 +121,7 @@ export class Conversation {
   }
 
   #enter(next: State): void {
+    this.preload.stop();
     if (!NEXT[this.#state.name].includes(next.name)) {
       throw new Error(`a runtime cannot go from ${this.#state.name} to ${next.name}`);
     }

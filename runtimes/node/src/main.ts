@@ -6,6 +6,7 @@ import { IdleWatch } from './idle-watch.js';
 import { exit, writeFd } from './intrinsics.js';
 import { LogCapture } from './log-capture.js';
 import { type ChannelStreams, openChannel } from './open-channel.js';
+import { Preload } from './preload.js';
 
 /** Ticks of a second without a byte from the agent, which pings every 10 s, before the runtime ends itself. */
 const SILENT_TICKS_MAX = 30;
@@ -31,7 +32,8 @@ function converse(streams: ChannelStreams): void {
   const channel = new Channel(streams);
   const logs = new LogCapture(channel);
   const idleWatch = new IdleWatch(channel);
-  const conversation = new Conversation(channel, logs, config.taskRoot, config.codeCache, idleWatch);
+  const preload = new Preload();
+  const conversation = new Conversation(channel, logs, config.taskRoot, config.codeCache, idleWatch, preload);
   const frames = new FrameReader((frame) => conversation.onFrame(frame));
 
   // Ticks are counted instead of clock time: a process that was frozen for a minute has missed at most one.
@@ -56,6 +58,7 @@ function converse(streams: ChannelStreams): void {
   process.on('unhandledRejection', (reason, promise) => conversation.onUnhandled(reason, promise));
   logs.install();
   channel.send(encodeFrame(FrameType.HELLO, hello(config.nonce)));
+  preload.start();
 }
 
 function hello(nonce: string): string {

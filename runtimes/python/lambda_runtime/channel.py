@@ -38,6 +38,9 @@ class Channel:
         self._incoming, self._outgoing = _open(channel)
         self._bytes_here = select.poll()
         self._bytes_here.register(self._incoming, select.POLLIN)
+        # Its own, because another thread may receive meanwhile, and one object cannot be polled by two.
+        self._bytes_soon = select.poll()
+        self._bytes_soon.register(self._incoming, select.POLLIN)
         self._room = select.poll()
         self._room.register(self._outgoing, select.POLLOUT)
         self._frames = FrameReader()
@@ -67,6 +70,10 @@ class Channel:
                 raise ChannelClosed
             self.silent_ticks = 0
             self._frames.push(chunk)
+
+    def has_bytes(self, wait_ms):
+        """Whether the agent has sent something, or does within so long."""
+        return bool(self._bytes_soon.poll(wait_ms))
 
     def send(self, type_, meta, body=b""):
         """Sends a frame that must arrive; ``meta`` is JSON text."""

@@ -24,7 +24,7 @@ from .frames import (
 )
 from .http_response import http_response
 from .job import Job
-from .load_handler import load_handler
+from .load_handler import load_handler, own_folders
 from .result import check_size, marshal
 
 _BLANK = "blank"
@@ -59,11 +59,12 @@ class Conversation:
     next frame always finds the new state, whichever thread receives it.
     """
 
-    def __init__(self, channel, logs, task_root, code_cache):
+    def __init__(self, channel, logs, task_root, code_cache, preload):
         self._channel = channel
         self._logs = logs
         self._task_root = task_root
         self._code_cache = code_cache
+        self._preload = preload
         self._state = _BLANK
         self._init = None
         self._call = None
@@ -102,6 +103,7 @@ class Conversation:
         self._init = init
         try:
             set_environment(init, self._task_root)
+            self._preload.give_way(own_folders(self._task_root))
             use_code_cache(self._code_cache, self._task_root)
             if init["realm"] == "vm":
                 self._call = Job.load(self._task_root)
@@ -119,6 +121,7 @@ class Conversation:
             self._channel.send(READY, "{}")
 
     def _compile(self):
+        self._preload.give_way(())
         # Of dubious code; nobody reads them here.
         simplefilter("ignore")
         for path, compiled in compile_tree(self._task_root):

@@ -25,10 +25,15 @@ def load_handler(name, task_root):
     return _find_function(module, module_name, function_name)
 
 
+def own_folders(task_root):
+    """Where the function's own modules are, the last of them first in line."""
+    return [path for path in (*os.environ.get("PYTHONPATH", "").split(os.pathsep), task_root) if path]
+
+
 def prepend_paths(task_root):
     """Lets the function's own modules be imported."""
-    for path in (*os.environ.get("PYTHONPATH", "").split(os.pathsep), task_root):
-        if path and path not in sys.path:
+    for path in own_folders(task_root):
+        if path not in sys.path:
             sys.path.insert(0, path)
     # The task root was empty when this process started, and Python remembers folders.
     importlib.invalidate_caches()

@@ -12,6 +12,7 @@ from .conversation import Conversation
 from .environment import take_boot_config
 from .frames import HELLO, ProtocolViolation
 from .logs import LogCapture
+from .preload import Preload
 
 # Seconds without a byte from the agent, which pings every 10 s, before the runtime ends itself.
 _SILENT_TICKS_MAX = 30
@@ -25,7 +26,8 @@ def run():
         _fail(f"cannot connect to its agent: {error}")
     logs = LogCapture(channel)
     logs.install()
-    conversation = Conversation(channel, logs, task_root, code_cache)
+    preload = Preload()
+    conversation = Conversation(channel, logs, task_root, code_cache, preload)
     received = []
     receiving = threading.Lock()
     watch = threading.Thread(target=_watch, args=(channel, conversation, received, receiving), daemon=True)
@@ -34,6 +36,9 @@ def run():
     channel.send(HELLO, dumps(_hello(nonce)))
     try:
         while True:
+            if preload.wait_ms is not None and not received and not channel.has_bytes(preload.wait_ms):
+                preload.step()
+                continue
             with receiving:
                 frame = received.pop() if received else channel.receive()
             conversation.on_frame(frame)
