@@ -1,4 +1,13 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import Module from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -32,8 +41,9 @@ async function start(
   family: RuntimeFamily,
   code: Code,
   environment: Record<string, string>,
+  task = 'task',
 ): Promise<ConformanceAgent> {
-  const agent = await ConformanceAgent.start(family, code, 'socket', { taskRoot: join(folder, 'task'), environment });
+  const agent = await ConformanceAgent.start(family, code, 'socket', { taskRoot: join(folder, task), environment });
   agents.push(agent);
   await agent.nextFrame();
   return agent;
@@ -56,8 +66,8 @@ async function compile(family: RuntimeFamily, code: Code): Promise<string[]> {
 }
 
 /** Loads the code with the cache and calls its handler. */
-async function call(family: RuntimeFamily, environment: Record<string, string> = {}) {
-  const agent = await start(family, {}, { LAMBDA_CODE_CACHE: cache(), ...environment });
+async function call(family: RuntimeFamily, environment: Record<string, string> = {}, task = 'task') {
+  const agent = await start(family, {}, { LAMBDA_CODE_CACHE: cache(), ...environment }, task);
   const names = { handler: HANDLERS[family], functionName: 'f', functionVersion: '1', functionArn: 'a', memoryMb: 128 };
   const rest = { timeoutMs: 1, environment: {}, logGroup: 'g', logStream: 's', concurrency: 1, realm: '' };
   agent.send(frameBytes('INIT', { ...names, ...rest }));
@@ -125,6 +135,16 @@ describe('Python', () => {
     TEST_DEADLINE_MS,
   );
 
+  test(
+    'what was compiled under another path shows the one it has',
+    async () => {
+      await compile('python', { 'main.py': ['def handler(event):', '    return handler.__code__.co_filename'] });
+      renameSync(join(folder, 'task'), join(folder, 'moved'));
+      expect((await call('python', {}, 'moved')).result).toBe(join(folder, 'moved/main.py'));
+    },
+    TEST_DEADLINE_MS,
+  );
+
   test.each(DAMAGES)(
     'a file that %s is passed over',
     async (_, change) => {
@@ -174,7 +194,7 @@ describe('Node', () => {
     'CommonJS and ES modules that can be loaded are compiled, and none is run',
     async () => {
       const paths = await compile('nodejs', NODE_CODE);
-      expect(paths.every((path) => /^node\/[^/]+\/[0-9a-f]+$/.test(path))).toBe(true);
+      expect(paths.every((path) => /^node\/[0-9a-f]+\/[^/]+\/[0-9a-f]+$/.test(path))).toBe(true);
       const { result, stderr } = await call('nodejs', { NODE_DEBUG_NATIVE: 'COMPILE_CACHE' });
       expect(result).toEqual(NODE_RESULT);
       const accepted = [...stderr.matchAll(/cache for (?:\w+ )?(?:file:\/\/)?(\/\S+) was accepted/g)].map(
@@ -202,6 +222,17 @@ describe('Node', () => {
       await compile('nodejs', NODE_CODE);
       damage(change);
       expect((await call('nodejs')).result).toEqual(NODE_RESULT);
+    },
+    TEST_DEADLINE_MS,
+  );
+
+  test(
+    'what was compiled under another path is not looked at',
+    async () => {
+      await compile('nodejs', NODE_CODE);
+      renameSync(join(folder, 'task'), join(folder, 'moved'));
+      const { result, stderr } = await call('nodejs', { NODE_DEBUG_NATIVE: 'COMPILE_CACHE' }, 'moved');
+      expect([result, stderr]).toEqual([NODE_RESULT, '']);
     },
     TEST_DEADLINE_MS,
   );

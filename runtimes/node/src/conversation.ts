@@ -130,7 +130,7 @@ export class Conversation {
 
   async #initialise(init: InitMessage): Promise<void> {
     setEnvironment(init, this.taskRoot);
-    useCodeCache(this.codeCache);
+    useCodeCache(this.codeCache, this.taskRoot);
     try {
       const serve = await this.#load(init);
       // A rejection that nobody handles is reported after this turn, and is still the fault of loading.

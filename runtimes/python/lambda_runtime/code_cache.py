@@ -4,6 +4,7 @@
 compiled Python (the interpreter's magic number and 12 zeros), the marshalled code, and its CRC-32.
 """
 
+import _imp
 import marshal
 import os
 import sys
@@ -108,7 +109,11 @@ class _CachedLoader(SourceFileLoader):
 
     def get_code(self, fullname):
         code = _cached(os.path.join(self.cache_folder, self.path[len(self.source_folder) :] + "c"))
-        return code if code is not None else super().get_code(fullname)
+        if code is None:
+            return super().get_code(fullname)
+        # It may have been compiled under another path. Python does the same with what it has cached itself.
+        _imp._fix_co_filename(code, self.path)
+        return code
 
 
 def _cached(file):

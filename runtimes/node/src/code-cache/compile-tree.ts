@@ -6,7 +6,7 @@ import { pathToFileURL } from 'node:url';
 import { crc32 } from 'node:zlib';
 import { EagerFlags } from './eager-flags.js';
 import { findSources, type Source } from './find-sources.js';
-import { compileCache, NODE_FOLDER } from './node-compile-cache.js';
+import { compileCache, nodeFolder } from './node-compile-cache.js';
 
 export interface CompiledFile {
   /** Relative to the code cache. */
@@ -48,7 +48,8 @@ export async function compileTree(taskRoot: string): Promise<readonly CompiledFi
     }
     eager?.end();
     compileCache.flushCompileCache();
-    return collect(compileCache.getCompileCacheDir() ?? folder, eager);
+    const directory = compileCache.getCompileCacheDir() ?? folder;
+    return collect(directory, join(nodeFolder(taskRoot), basename(directory)), eager);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -87,7 +88,7 @@ async function compileEsModule({ file }: Source): Promise<void> {
   await import(`data:text/javascript,${encodeURIComponent(importing)}`).catch(() => {});
 }
 
-function collect(directory: string, eager: EagerFlags | undefined): CompiledFile[] {
+function collect(directory: string, path: string, eager: EagerFlags | undefined): CompiledFile[] {
   const files: CompiledFile[] = [];
   for (const name of readdirSync(directory)) {
     const bytes = readFileSync(join(directory, name));
@@ -102,7 +103,7 @@ function collect(directory: string, eager: EagerFlags | undefined): CompiledFile
       eager.stamp(code);
       bytes.writeUInt32LE(crc32(code), CODE_CHECKSUM_AT);
     }
-    files.push({ path: join(NODE_FOLDER, basename(directory), name), bytes });
+    files.push({ path: join(path, name), bytes });
   }
   return files;
 }

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, realpathSync } from 'node:fs';
 import Module from 'node:module';
 import { join } from 'node:path';
 
@@ -14,20 +14,32 @@ interface CompileCacheApi {
 export const compileCache: CompileCacheApi | undefined =
   'flushCompileCache' in Module ? (Module as unknown as CompileCacheApi) : undefined;
 
-/** Folder of Node's files in a code cache. */
-export const NODE_FOLDER = 'node';
+/**
+ * Folder of Node's files in a code cache. They are named by the paths of the modules, so that those of another task root would be
+ * of no use, and dear: what Node does not find, it makes.
+ */
+export function nodeFolder(taskRoot: string): string {
+  let hash = 0;
+  for (const byte of Buffer.from(realpathSync(taskRoot))) {
+    hash = (Math.imul(hash, 31) + byte) >>> 0;
+  }
+  return join('node', hash.toString(16));
+}
 
 /**
  * Lets the module loaders use what the platform compiled. A file of another Node, of other flags or of other source is
- * passed over by Node, and so is one whose checksum is wrong. Without files it does nothing, because Node would then collect
- * what it compiles, for a folder that it cannot write to.
+ * passed over by Node, and so is one whose checksum is wrong.
  */
-export function useCodeCache(codeCache: string | undefined): void {
+export function useCodeCache(codeCache: string | undefined, taskRoot: string): void {
   if (compileCache === undefined || codeCache === undefined) {
     return;
   }
-  const folder = join(codeCache, NODE_FOLDER);
-  if (existsSync(folder)) {
-    compileCache.enableCompileCache(folder);
+  try {
+    const folder = join(codeCache, nodeFolder(taskRoot));
+    if (existsSync(folder)) {
+      compileCache.enableCompileCache(folder);
+    }
+  } catch {
+    // Then code is loaded as it is, and whatever is wrong with its folder comes to light.
   }
 }
