@@ -62,6 +62,7 @@ export async function wireAgent(
     tmpDir: tmpdir(),
     imageBytesMax: config.imageBytesMax,
     trySandboxes: config.driver === 'docker',
+    egress: config.egress ? {} : undefined,
     log,
   });
   const { runner } = host;
@@ -105,7 +106,7 @@ export async function wireAgent(
     return client;
   };
   runner.onCapacityChange(() => link.capacityChanged());
-  host.onLessOffered(() => link.greetAgain());
+  host.onOfferChange(() => link.greetAgain());
   // Closed last: the ends of what the runner stops still have to be sent.
   lifecycle.onClose('link', () => link.close());
   lifecycle.onClose('sandboxes', () => host.close(), RUNNER_CLOSE_MS);

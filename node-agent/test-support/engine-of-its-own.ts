@@ -1,5 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import Docker from 'dockerode';
@@ -17,15 +19,23 @@ export class EngineOfItsOwn {
     readonly host: string,
   ) {}
 
-  /** `runtimes` are what it offers beside runc; by default gVisor as it has to be. */
-  static async start(runtimes?: EngineRuntimes): Promise<EngineOfItsOwn> {
+  /**
+   * `runtimes` are what it offers beside runc; by default gVisor as it has to be. `ownRules` lets it make its own firewall
+   * rules, as engines usually do.
+   */
+  static async start(runtimes?: EngineRuntimes, ownRules = false): Promise<EngineOfItsOwn> {
     if (process.platform !== 'linux' || process.getuid?.() !== 0) {
       throw new Error('this test starts a Docker engine of its own, which only root on Linux can');
     }
-    const args = runtimes === undefined ? [] : [JSON.stringify(runtimes)];
+    const args = [JSON.stringify({ runtimes, ownRules })];
     const child = spawn(process.execPath, [SCRIPT, ...args], { stdio: ['pipe', 'pipe', 'inherit'] });
     for await (const line of createInterface({ input: child.stdout })) return new EngineOfItsOwn(child, line);
     throw new Error('a Docker engine for this test could not be started');
+  }
+
+  /** Of the daemon, in whose network namespace its bridges are. */
+  async pid(): Promise<number> {
+    return Number(await readFile(join(dirname(this.host.slice('unix://'.length)), 'docker.pid'), 'utf8'));
   }
 
   get docker(): Docker {

@@ -7,7 +7,7 @@ import { createLogger } from '@lambda-fleet/common/logger';
 import { InvokeKind, type LogLine, type RefusalReason, type ResponseEnd, type VersionSpec } from '@lambda-fleet/proto';
 import { runtimeEntry } from '@lambda-fleet/runtime-node';
 import { create } from 'tar';
-import { type Host, openHost } from '../src/host/open-host.js';
+import { type Host, type HostOptions, openHost } from '../src/host/open-host.js';
 import type { AgentInvocation } from '../src/invocations/invocation.js';
 
 /** `docker in a VM` treats the engine as one of Docker Desktop: nothing but its API and shared files reaches a sandbox. */
@@ -25,7 +25,7 @@ export function dockerOptions(driver: DriverName) {
 
 const providedInit = fileURLToPath(new URL(`../../runtimes/provided/dist/init-${process.arch}`, import.meta.url));
 export const pythonRuntime = fileURLToPath(new URL('../../runtimes/python/lambda_runtime', import.meta.url));
-export const log = createLogger('node-agent-test', 'silent');
+export const log = createLogger('node-agent-test', process.env.LAMBDA_TEST_LOG ?? 'silent');
 
 /** A file of a function; as text it is readable, and executable where it is a program of the `provided` runtime. */
 type SourceFile = string | Buffer | { readonly content: string | Buffer; readonly mode: number };
@@ -68,6 +68,7 @@ export class HostUnderTest {
       dockerHost?: string;
       imageBytesMax?: number;
     } = {},
+    others: Partial<HostOptions> = {},
   ): Promise<HostUnderTest> {
     const directory = await mkdtemp(join(tmpdir(), 'host-'));
     // Or the process driver's user could not reach it, and would leave its work elsewhere.
@@ -94,6 +95,7 @@ export class HostUnderTest {
         providedInit,
         tmpDir: tmpdir(),
         log,
+        ...others,
       }),
     );
     node.host = await node.openHere(node);

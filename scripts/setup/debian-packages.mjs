@@ -10,6 +10,8 @@ const DEBIAN_PACKAGES = {
   runsc: { package: 'runsc', reason: 'gVisor, which the private engine offers beside runc' },
   'redis-server': { package: 'redis-server', reason: 'what several control planes share; no test talks to it yet' },
   'musl-gcc': { package: 'musl-tools', reason: 'compiles the static init that starts programs and container images' },
+  nft: { package: 'nftables', reason: 'guards the network of functions that have one' },
+  ip: { package: 'iproute2', reason: 'connects the network of functions with the world that tests make' },
   debootstrap: { package: 'debootstrap', reason: 'makes the base image where the engine reaches no registry' },
 };
 

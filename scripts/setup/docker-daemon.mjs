@@ -30,9 +30,10 @@ const START_SCRIPT = 'echo 1 > /proc/sys/net/ipv4/ip_forward && exec "$@"';
  * @param {string} options.runDir for sockets and settings; short, because a socket's path is limited to 107 bytes
  * @param {string} options.dataRoot for images; kept
  * @param {object} [options.runtimes] what it offers beside runc; default {@link gvisorRuntimes}
+ * @param {boolean} [options.ownRules] lets it make firewall rules, in its own network namespace
  * @returns {Promise<Daemon>}
  */
-export async function startDaemon({ runDir, dataRoot, runtimes }) {
+export async function startDaemon({ runDir, dataRoot, runtimes, ownRules = false }) {
   await endDaemon(runDir, dataRoot);
   await mkdir(runDir, { recursive: true, mode: 0o711 });
   const config = join(runDir, 'daemon.json');
@@ -47,7 +48,7 @@ export async function startDaemon({ runDir, dataRoot, runtimes }) {
       ...['--pdeathsig=TERM', 'unshare', '-n', 'sh', '-c', START_SCRIPT, 'sh', findProgram('dockerd') ?? 'dockerd'],
       ...['-H', host, '--data-root', dataRoot, '--exec-root', join(runDir, 'exec')],
       ...['--pidfile', join(runDir, 'docker.pid'), '--config-file', config, '--log-level=warn'],
-      ...['--bridge=none', '--iptables=false', '--ip6tables=false', '--ip-forward=false', '--ip-masq=false'],
+      ...['--bridge=none', `--iptables=${ownRules}`, '--ip6tables=false', '--ip-forward=false', '--ip-masq=false'],
     ],
     { stdio: ['ignore', logFile, logFile], detached: true },
   );

@@ -3,6 +3,7 @@ import { errorText } from '@lambda-fleet/common/errors';
 import type { Logger } from '@lambda-fleet/common/logger';
 import { DockerDriver } from '../drivers/docker/docker-driver.js';
 import type { ChannelTransport } from '../drivers/docker/engine-location.js';
+import { RUNSC_EGRESS } from '../drivers/docker/gvisor/runsc-entry.js';
 import type { Isolation } from '../drivers/sandbox-driver.js';
 import { SandboxPlaces } from '../sandboxes/sandbox-directories.js';
 import { runTrial, type TrialOptions } from '../trials/trial.js';
@@ -27,13 +28,14 @@ export async function* checkSandboxes(options: SandboxCheckOptions): AsyncGenera
   await places.clear();
   let driver: DockerDriver;
   try {
-    driver = await DockerDriver.open({ nodeId: 'doctor', owner, dockerHost, channelTransport, log });
+    driver = await DockerDriver.open({ nodeId: 'doctor', owner, dockerHost, channelTransport, egress: {}, log });
   } catch (err) {
     yield await check('sandboxes', () => failed(errorText(err), 'see the lines above'));
     return;
   }
   try {
     await driver.removeLeftovers();
+    yield await check('egress', () => checkEgress(driver));
     for (const network of driver.networks) {
       for (const isolation of driver.isolation) {
         const name = network === 'none' ? `${isolation} sandbox` : `${isolation} ${network}`;
@@ -43,12 +45,26 @@ export async function* checkSandboxes(options: SandboxCheckOptions): AsyncGenera
     }
   } finally {
     await driver.removeLeftovers();
+    await driver.close();
   }
+}
+
+function checkEgress({ networks, egressProblem = '', egressNetwork }: DockerDriver): Found {
+  if (networks.includes('egress')) return `the network ${egressNetwork} could be made, and guarded by nftables`;
+  return warning(`functions can have no network: ${egressProblem}`, egressAdvice(egressProblem));
+}
+
+function egressAdvice(problem: string): string {
+  if (/\bnft\b/.test(problem)) return 'install nftables, or see why the kernel takes none of its rules';
+  if (/\b(ip|nsenter)\b.*(cannot be run|installed)/.test(problem)) return 'install iproute2 and util-linux';
+  if (problem.includes(RUNSC_EGRESS))
+    return "add it to the engine's daemon.json as docs/sandboxes.md shows, or do without gVisor";
+  return 'see docs/sandboxes.md for what an egress network needs';
 }
 
 async function tryKind(kind: Omit<TrialOptions, 'runtime'>): Promise<Found> {
   const { driver, isolation, network } = kind;
-  const runtimes = (await driver.runtimes()).map(({ name }) => name);
+  const runtimes = (await driver.runtimes()).map(({ name }) => name).filter((name) => name !== 'image');
   const runtime = runtimes.find((name) => trialCode(name) !== undefined) ?? runtimes[0];
   if (runtime === undefined) return failed('no runtime image can be started', 'see images');
   try {

@@ -43,6 +43,10 @@ export interface SandboxDriver {
   start(spec: SandboxSpec): Promise<SandboxInstance>;
   /** Every sandbox of this agent's owner that exists at the moment, whoever made it. */
   find(): Promise<readonly FoundSandbox[]>;
+  /** Calls the listener when `isolation` or `networks` have changed. Absent where they never do. */
+  onOfferChange?(listener: () => void): void;
+  /** Gives up what is not a sandbox's; to be called when there are none any more. Absent where nothing is held. Never rejects. */
+  close?(): Promise<void>;
   /** Removes every sandbox that an earlier agent of this node left behind. Returns how many there were. */
   removeLeftovers(): Promise<number>;
 }

@@ -6,7 +6,7 @@ import type { RuntimeOffer } from '@lambda-fleet/proto';
 import { ArtifactCache } from '../artifacts/artifact-cache.js';
 import { CodeCache } from '../artifacts/code-cache.js';
 import { LinkedTrees } from '../artifacts/linked-trees.js';
-import { DockerDriver, type FunctionImages } from '../drivers/docker/docker-driver.js';
+import { DockerDriver, type EgressOptions, type FunctionImages } from '../drivers/docker/docker-driver.js';
 import type { ChannelTransport } from '../drivers/docker/engine-location.js';
 import { DEFAULT_IMAGE_PREFIX } from '../drivers/docker/runtime-images.js';
 import { ProcessDriver } from '../drivers/process/process-driver.js';
@@ -53,6 +53,8 @@ export interface HostOptions {
   readonly channelTransport?: ChannelTransport | undefined;
   /** Docker driver: see its options. */
   readonly sharesKernel?: boolean | undefined;
+  /** Docker driver: see its options. */
+  readonly egress?: EgressOptions | undefined;
   /** Docker driver: start one sandbox of each kind in the background, and stop offering those that do not work. Default false. */
   readonly trySandboxes?: boolean | undefined;
   /** Docker driver: container images that no sandbox uses are removed above it, bytes. Default 20 GiB. */
@@ -83,8 +85,8 @@ export interface Host {
   readonly runtimes: readonly RuntimeOffer[];
   /** For metrics. */
   figures(): AgentFigures;
-  /** Called when the driver's isolation or networks have become fewer. */
-  onLessOffered(listener: () => void): void;
+  /** Calls the listener when the driver's isolation or networks have changed. */
+  onOfferChange(listener: () => void): void;
   /** Ends what runs, stops all sandboxes and removes the sockets' folder; about 9 s at most. Never rejects. */
   close(): Promise<void>;
 }
@@ -169,8 +171,8 @@ export async function openHost(options: HostOptions): Promise<Host> {
   const tidying = setInterval(() => void artifacts.tidy(), housekeepingMs);
   const close = async (): Promise<void> => {
     clearInterval(tidying);
-    await Promise.all([runner.close(), tried?.close(), leaks.close()]);
-    await Promise.all([trees.close(), codeCache.close()]);
+    await Promise.all([runner.close(), tried?.giveUp(), leaks.close()]);
+    await Promise.all([driver.close?.(), trees.close(), codeCache.close()]);
     await remembered.flushed();
     await rmdir(socketRoot).catch((err: unknown) => log.warn({ err, socketRoot }, 'socket_root_not_removed'));
   };
@@ -180,17 +182,17 @@ export async function openHost(options: HostOptions): Promise<Host> {
     driver,
     runtimes,
     figures: () => ({ pool: pool.figures(), artifactCacheBytes: artifacts.bytes }),
-    onLessOffered: (listener) => tried?.onLessOffered(listener),
+    onOfferChange: (listener) => driver.onOfferChange?.(listener),
     close,
   };
 }
 
 async function openDriver(options: HostOptions, owner: string, workDir: string): Promise<SandboxDriver> {
   if (options.driver === 'docker') {
-    const { nodeId, dockerHost, imagePrefix, channelTransport, sharesKernel, log } = options;
+    const { nodeId, dockerHost, imagePrefix, channelTransport, sharesKernel, egress, log } = options;
     const functionImages = await openFunctionImages(options, workDir);
     return DockerDriver.open({
-      ...{ nodeId, owner, dockerHost, imagePrefix, channelTransport, sharesKernel, functionImages, log },
+      ...{ nodeId, owner, dockerHost, imagePrefix, channelTransport, sharesKernel, functionImages, egress, log },
     });
   }
   const { nodeRuntime, pythonRuntime, providedInit } = options;

@@ -7,10 +7,15 @@ export interface TrialCode {
   readonly source: string;
 }
 
-export interface NetworkStep {
-  readonly step: 'network';
+export interface Target {
   readonly host: string;
   readonly port: number;
+}
+
+/** Dials the targets, and asks for a name that nobody has. */
+export interface NetworkStep {
+  readonly step: 'network';
+  readonly targets: readonly Target[];
 }
 
 /**
@@ -24,25 +29,42 @@ export interface MemoryStep {
 
 export interface NetworkAnswer {
   readonly interfaces: readonly string[];
-  /** `connected`, or why not. */
-  readonly dial: string;
+  /** Of each target: `connected`, or why not. */
+  readonly dials: readonly string[];
+  /** From its settings; empty without any. */
+  readonly nameServer: string;
+  /** `ENOTFOUND` when a name server has said so. */
+  readonly name: string;
 }
 
+/** By its ending nobody's. */
+const NOBODYS_NAME = 'trial.invalid';
 const DIAL_MS = 2_000;
 
 const NODE: TrialCode = {
   file: 'index.cjs',
   handler: 'index.handler',
   source: `
+const dns = require('node:dns').promises;
+const fs = require('node:fs');
 const net = require('node:net');
 const os = require('node:os');
-const dial = (host, port) => new Promise((resolve) => {
+const dial = ({ host, port }) => new Promise((resolve) => {
   const socket = net.connect({ host, port, timeout: ${DIAL_MS} }, () => { resolve('connected'); socket.destroy(); });
   socket.on('error', (err) => resolve(String(err.code)));
   socket.on('timeout', () => { resolve('timeout'); socket.destroy(); });
 });
-exports.handler = async ({ step, host, port, megabytes }) => {
-  if (step === 'network') return { interfaces: Object.keys(os.networkInterfaces()), dial: await dial(host, port) };
+const nameServer = () => {
+  try { return /^nameserver (\\S+)/m.exec(fs.readFileSync('/etc/resolv.conf', 'utf8'))?.[1] ?? ''; } catch { return ''; }
+};
+const network = async (targets) => ({
+  interfaces: Object.keys(os.networkInterfaces()),
+  dials: await Promise.all(targets.map(dial)),
+  nameServer: nameServer(),
+  name: await dns.lookup('${NOBODYS_NAME}').then(() => 'found', (err) => String(err.code)),
+});
+exports.handler = async ({ step, targets, megabytes }) => {
+  if (step === 'network') return network(targets);
   return Buffer.alloc(megabytes * 1024 * 1024, 1).length;
 };
 `,
@@ -53,6 +75,7 @@ const PYTHON: TrialCode = {
   handler: 'main.handler',
   source: `
 import errno
+import re
 import socket
 
 def dial(host, port):
@@ -64,10 +87,29 @@ def dial(host, port):
     except OSError as error:
         return errno.errorcode.get(error.errno, 'unknown')
 
+def name_server():
+    try:
+        with open('/etc/resolv.conf') as settings:
+            found = re.search(r'^nameserver (\\S+)', settings.read(), re.M)
+            return found.group(1) if found else ''
+    except OSError:
+        return ''
+
+def lookup():
+    try:
+        socket.getaddrinfo('${NOBODYS_NAME}', 80)
+        return 'found'
+    except socket.gaierror as error:
+        return 'ENOTFOUND' if error.errno == socket.EAI_NONAME else str(error.errno)
+
 def handler(event):
     if event['step'] == 'network':
-        interfaces = [name for _, name in socket.if_nameindex()]
-        return {'interfaces': interfaces, 'dial': dial(event['host'], event['port'])}
+        return {
+            'interfaces': [name for _, name in socket.if_nameindex()],
+            'dials': [dial(target['host'], target['port']) for target in event['targets']],
+            'nameServer': name_server(),
+            'name': lookup(),
+        }
     return len(b'1' * (event['megabytes'] * 1024 * 1024))
 `,
 };

@@ -82,7 +82,7 @@ describe('gVisor that', () => {
     const tried = new TriedDriver({ driver, places, log });
     expect(tried.isolation).toEqual(['runc', 'gvisor']);
     const offers: (readonly Isolation[])[] = [];
-    tried.onLessOffered(() => offers.push(tried.isolation));
+    tried.onOfferChange(() => offers.push(tried.isolation));
     // It waits for the trial, and is not started.
     const spec = {
       ...({ id: 'early', runtime: 'python', isolation: 'gvisor', network: 'none', nonce: '' } as const),

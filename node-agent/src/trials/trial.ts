@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { withDeadline } from '@lambda-fleet/common/deadline';
 import type { RuntimeName } from '@lambda-fleet/common/runtime-names';
@@ -7,7 +8,7 @@ import type { RuntimeConversation } from '../channel/runtime-conversation.js';
 import { startConversation } from '../channel/start-conversation.js';
 import type { Isolation, Network, SandboxDriver, SandboxInstance } from '../drivers/sandbox-driver.js';
 import type { SandboxDirectories, SandboxPlaces } from '../sandboxes/sandbox-directories.js';
-import { type MemoryStep, type NetworkAnswer, type NetworkStep, trialCode } from './trial-code.js';
+import { type MemoryStep, type NetworkAnswer, type NetworkStep, type Target, trialCode } from './trial-code.js';
 
 export interface TrialOptions {
   readonly driver: SandboxDriver;
@@ -30,8 +31,11 @@ const MEMORY_MB = 128;
 /** Enough to be killed for, and little enough to do no harm where nothing is limited. */
 const TAKEN_MB = 192;
 const TRIAL_DEADLINE_MS = 40_000;
-/** Answers nobody (TEST-NET-1): without a network not even the attempt to reach it leaves the sandbox. */
-const OUTSIDE = { host: '192.0.2.1', port: 443 };
+/** Answers nobody (TEST-NET-1), and clouds answer their machines at the second. */
+const OUTSIDE: readonly Target[] = [
+  { host: '192.0.2.1', port: 443 },
+  { host: '169.254.169.254', port: 80 },
+];
 
 const PREFIX = 'trial-';
 
@@ -62,6 +66,22 @@ function aborted(signal: AbortSignal | undefined): Promise<never> {
     const abort = () => reject(new Error('the trial was given up'));
     if (signal?.aborted === true) abort();
     signal?.addEventListener('abort', abort, { once: true });
+  });
+}
+
+interface Canary {
+  readonly port: number;
+  close(): void;
+}
+
+/** Waits at an address of this machine for somebody who must not come; undefined where it is no address of its network namespace. */
+async function listenAt(address: string): Promise<Canary | undefined> {
+  const server = createServer((socket) => socket.destroy());
+  return await new Promise((resolve) => {
+    server.once('error', () => resolve(undefined));
+    server.listen(0, address, () => {
+      resolve({ port: (server.address() as AddressInfo).port, close: () => void server.close() });
+    });
   });
 }
 
@@ -119,7 +139,8 @@ class Trial {
     if (code === undefined) return { bootMs, probed: false };
     await writeFile(join(directories.taskDir, code.file), code.source);
     await this.#initialise(conversation, code.handler);
-    await this.#probeNetwork(conversation);
+    if (network === 'none') await this.#probeNoNetwork(conversation);
+    else await this.#probeEgress(conversation, instance);
     instance.freeze();
     instance.thaw();
     await this.#probeMemory(conversation, instance);
@@ -153,12 +174,32 @@ class Trial {
     if (!init.ready) throw new Error(`its runtime cannot load code: ${init.error.errorMessage}`);
   }
 
-  async #probeNetwork(conversation: RuntimeConversation): Promise<void> {
-    const { interfaces, dial } = (await this.#invoke(conversation, { step: 'network', ...OUTSIDE })) as NetworkAnswer;
-    if (dial === 'connected') throw new Error('its function reached an address that no function may reach');
-    if (this.options.network !== 'none') return;
+  async #probeNoNetwork(conversation: RuntimeConversation): Promise<void> {
+    const { interfaces } = await this.#look(conversation, OUTSIDE);
     const others = interfaces.filter((name) => name !== 'lo');
     if (others.length > 0) throw new Error(`it has a network (${others.join(', ')}), and was to have none`);
+  }
+
+  /** Nothing is reached before its hosts are set, the host itself never, and its name server answers then. */
+  async #probeEgress(conversation: RuntimeConversation, instance: SandboxInstance): Promise<void> {
+    const { nameServer } = await this.#look(conversation, OUTSIDE);
+    const canary = await listenAt(nameServer);
+    try {
+      const forbidden = canary === undefined ? OUTSIDE : [...OUTSIDE, { host: nameServer, port: canary.port }];
+      await this.#look(conversation, forbidden);
+      await instance.setEgressHosts([]);
+      const { name } = await this.#look(conversation, forbidden.slice(1));
+      if (name !== 'ENOTFOUND') throw new Error(`its name server does not answer (${name})`);
+    } finally {
+      canary?.close();
+    }
+  }
+
+  async #look(conversation: RuntimeConversation, forbidden: readonly Target[]): Promise<NetworkAnswer> {
+    const answer = (await this.#invoke(conversation, { step: 'network', targets: forbidden })) as NetworkAnswer;
+    const reached = forbidden.find((_, index) => answer.dials[index] === 'connected');
+    if (reached !== undefined) throw new Error(`its function reached ${reached.host}, and must not`);
+    return answer;
   }
 
   async #probeMemory(conversation: RuntimeConversation, instance: SandboxInstance): Promise<void> {

@@ -50,6 +50,7 @@ export class TriedDriver implements SandboxDriver {
     this.name = driver.name;
     this.adjustable = driver.adjustable;
     this.memoryBytesMax = driver.memoryBytesMax;
+    driver.onOfferChange?.(() => this.#changed());
   }
 
   get isolation(): readonly Isolation[] {
@@ -63,8 +64,7 @@ export class TriedDriver implements SandboxDriver {
     );
   }
 
-  /** Called when less is offered than before. */
-  onLessOffered(listener: () => void): void {
+  onOfferChange(listener: () => void): void {
     this.#listeners.push(listener);
   }
 
@@ -77,9 +77,14 @@ export class TriedDriver implements SandboxDriver {
   }
 
   /** Gives up the trial that runs. Resolves when nothing of it is left. Never rejects. */
-  async close(): Promise<void> {
+  async giveUp(): Promise<void> {
     this.#closing.abort();
     await Promise.allSettled(this.#trials.values());
+  }
+
+  async close(): Promise<void> {
+    await this.giveUp();
+    await this.options.driver.close?.();
   }
 
   runtimes(): ReturnType<SandboxDriver['runtimes']> {
@@ -102,6 +107,10 @@ export class TriedDriver implements SandboxDriver {
 
   removeLeftovers(): Promise<number> {
     return this.options.driver.removeLeftovers();
+  }
+
+  #changed(): void {
+    for (const listener of this.#listeners) listener();
   }
 
   #isBad(kind: Kind): boolean {
@@ -136,7 +145,7 @@ export class TriedDriver implements SandboxDriver {
         if (attempt < ATTEMPTS) continue;
         this.#bad.push({ isolation, network });
         log.error({ isolation, network, why }, 'sandbox_kind_not_offered');
-        for (const listener of this.#listeners) listener();
+        this.#changed();
         const kind = network === 'none' ? isolation : `${isolation} with a network`;
         throw new Error(`sandboxes with ${kind} do not work on this node: ${why}`, { cause: err });
       }

@@ -28,7 +28,7 @@ describe('lambda agent doctor', () => {
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
     const checks = stdout.split('\n').filter((line) => /^(ok|warning) /.test(line));
     expect(checks.map((line) => line.slice(9, 24).trim())).toEqual(
-      expect.arrayContaining(['node', 'disk', 'engine', 'runsc', 'runc sandbox', 'gvisor sandbox']),
+      expect.arrayContaining(['node', 'disk', 'engine', 'runsc', 'egress', 'runc sandbox', 'gvisor sandbox']),
     );
     expect(stdout).not.toMatch(/^failed/m);
   });

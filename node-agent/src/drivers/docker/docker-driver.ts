@@ -15,18 +15,14 @@ import type {
   SandboxSpec,
 } from '../sandbox-driver.js';
 import { locateCgroup, thaw } from './cgroup.js';
-import {
-  containerName,
-  containerSpec,
-  OWNER_LABEL,
-  SANDBOX_LABEL,
-  SANDBOX_UID,
-  TASK_ROOT_INSIDE,
-} from './container-spec.js';
+import { OWNER_LABEL, SANDBOX_LABEL } from './container-labels.js';
+import { containerName, containerSpec, SANDBOX_UID, TASK_ROOT_INSIDE } from './container-spec.js';
 import { DockerSandbox } from './docker-sandbox.js';
+import { EgressNetwork } from './egress/egress-network.js';
+import type { EgressAttachment, EgressPlace } from './egress/egress-place.js';
 import { EngineClient, type EngineDescription } from './engine-client.js';
 import { type ChannelTransport, sharesKernel } from './engine-location.js';
-import { inspectRunsc, RUNSC } from './gvisor/runsc-entry.js';
+import { egressProblems, inspectRunsc, RUNSC, RUNSC_EGRESS } from './gvisor/runsc-entry.js';
 import { imageContainerSpec } from './image-container-spec.js';
 import { DEFAULT_IMAGE_PREFIX, RuntimeImages } from './runtime-images.js';
 
@@ -49,6 +45,15 @@ export interface DockerDriverOptions {
   readonly functionImages?: FunctionImages | undefined;
   /** Default: as the engine says. False treats it as an engine in a virtual machine. */
   readonly sharesKernel?: boolean | undefined;
+  /** Undefined offers no sandboxes with a network. */
+  readonly egress?: EgressOptions | undefined;
+}
+
+export interface EgressOptions {
+  /** Where names are asked for, `address` or `address:port`. Default: the machine's own name servers. */
+  readonly nameServers?: readonly string[] | undefined;
+  /** Between two looks at the firewall. Default 5 s. */
+  readonly verifyIntervalMs?: number | undefined;
 }
 
 /** What sandboxes of container images are made of. */
@@ -62,12 +67,16 @@ export interface FunctionImages {
 export class DockerDriver implements SandboxDriver {
   readonly name = 'docker';
   #isolation: readonly Isolation[] = ['runc'];
-  readonly networks: readonly Network[] = ['none'];
   readonly adjustable: boolean;
   readonly memoryBytesMax: number | undefined;
   readonly #images: RuntimeImages;
   readonly #transport: 'socket' | 'attach';
   readonly #sharesKernel: boolean;
+  #egress: EgressNetwork | undefined;
+  /** Why there is no egress network, for people; undefined where there is one, or none was asked for. */
+  egressProblem: string | undefined;
+  /** Containers that are attached to it. */
+  readonly #attached = new Set<string>();
 
   private constructor(
     private readonly engine: EngineClient,
@@ -100,11 +109,29 @@ export class DockerDriver implements SandboxDriver {
     const { operatingSystem, memoryBytes } = description;
     options.log.info({ dockerHost, operatingSystem, memoryBytes, transport: driver.#transport }, 'engine_found');
     await driver.#findGvisor(description);
+    if (options.egress !== undefined) await driver.#openEgress(description, options.egress);
     return driver;
   }
 
   get isolation(): readonly Isolation[] {
     return this.#isolation;
+  }
+
+  get networks(): readonly Network[] {
+    return this.#egress?.working === true ? ['none', 'egress'] : ['none'];
+  }
+
+  /** Name of its egress network in the engine. */
+  get egressNetwork(): string | undefined {
+    return this.#egress?.name;
+  }
+
+  onOfferChange(listener: () => void): void {
+    this.#egress?.onChange(listener);
+  }
+
+  async close(): Promise<void> {
+    await this.#egress?.close();
   }
 
   async runtimes() {
@@ -123,14 +150,19 @@ export class DockerDriver implements SandboxDriver {
     const transport = this.#transport;
     const { image } = spec;
     const lease = image && (await this.#functionImages().cache.acquire(image));
-    const listener = transport === 'socket' ? await listenOnSocket(spec.channelDir) : undefined;
+    let place: EgressPlace | undefined;
+    let listener: ChannelListener | undefined;
     try {
-      const id = await this.engine.create(await this.#containerSpec(spec, lease?.name));
+      if (spec.network === 'egress') place = this.#takePlace();
+      if (transport === 'socket') listener = await listenOnSocket(spec.channelDir);
+      const attachment = await place?.prepare(spec.channelDir);
+      const id = await this.engine.create(await this.#containerSpec(spec, attachment, lease?.name));
       // Before the start, or the first output is lost.
       const attached = await this.engine.attach(id, transport === 'attach');
       const onRemoved = lease?.release;
-      const sandbox = new DockerSandbox({ engine: this.engine, containerId: id, attached, listener, onRemoved });
+      const sandbox = new DockerSandbox({ engine: this.engine, containerId: id, attached, listener, place, onRemoved });
       await this.engine.start(id);
+      if (place !== undefined) await this.#secure(place, id, sandbox);
       // The runtime boots meanwhile.
       if (this.#sharesKernel) await this.#measure(sandbox, spec.id);
       return sandbox;
@@ -138,18 +170,26 @@ export class DockerDriver implements SandboxDriver {
       listener?.close();
       this.#images.forget(spec.runtime);
       // By name, because a create that came too late may still have made it.
-      await this.engine.remove(containerName(owner, spec.id)).catch((removeErr: unknown) => {
-        this.options.log.error({ err: removeErr, sandbox: spec.id }, 'failed_start_left_a_container');
-      });
+      await this.engine.remove(containerName(owner, spec.id)).then(
+        () => place?.leave(),
+        (removeErr: unknown) => {
+          this.options.log.error({ err: removeErr, sandbox: spec.id }, 'failed_start_left_a_container');
+        },
+      );
       lease?.release();
       throw new Error(`the Docker engine could not start a sandbox: ${errorText(err)}`, { cause: err });
     }
   }
 
-  async #containerSpec(sandbox: SandboxSpec, functionImage: string | undefined): Promise<ContainerCreateOptions> {
+  async #containerSpec(
+    sandbox: SandboxSpec,
+    attachment: EgressAttachment | undefined,
+    functionImage: string | undefined,
+  ): Promise<ContainerCreateOptions> {
     const { nodeId, owner } = this.options;
-    const engineRuntime = sandbox.isolation === 'gvisor' ? RUNSC : undefined;
-    const input = { sandbox, transport: this.#transport, engineRuntime, nodeId, owner };
+    const gvisor = attachment === undefined ? RUNSC : RUNSC_EGRESS;
+    const engineRuntime = sandbox.isolation === 'gvisor' ? gvisor : undefined;
+    const input = { sandbox, transport: this.#transport, engineRuntime, attachment, nodeId, owner };
     if (functionImage !== undefined) {
       return imageContainerSpec({ ...input, imageId: functionImage }, this.#functionImages().init);
     }
@@ -193,6 +233,50 @@ export class DockerDriver implements SandboxDriver {
     const failed = findings.filter(({ severity }) => severity === 'failed');
     if (failed.length === 0) this.#isolation = ['runc', 'gvisor'];
     else this.options.log.error({ runtime: RUNSC, findings: failed }, 'gvisor_not_offered');
+  }
+
+  /** Hello has no word for pairs: a network is offered when every isolation can have it. */
+  async #openEgress({ runtimes }: EngineDescription, options: EgressOptions): Promise<void> {
+    const { owner, log } = this.options;
+    try {
+      if (!this.#sharesKernel) throw new Error('the engine runs under another kernel, whose firewall is out of reach');
+      if (this.#isolation.includes('gvisor')) {
+        const hostSockets = this.#transport === 'socket';
+        const problems = await egressProblems(runtimes.get(RUNSC_EGRESS), hostSockets);
+        if (problems.length > 0) throw new Error(problems.join('; '));
+      }
+      this.#egress = await EgressNetwork.open({ engine: this.engine, owner, ...options, log });
+      this.#egress.onChange(() => void this.#endAttached());
+      log.info({ network: this.#egress.name, subnet: this.#egress.subnet }, 'egress_network_made');
+    } catch (err) {
+      this.egressProblem = errorText(err);
+      log.warn({ why: this.egressProblem }, 'egress_not_offered');
+    }
+  }
+
+  #takePlace(): EgressPlace {
+    if (this.#egress === undefined) throw new Error('this node has no egress network');
+    return this.#egress.take();
+  }
+
+  async #secure(place: EgressPlace, containerId: string, sandbox: DockerSandbox): Promise<void> {
+    const pid = (await this.engine.inspect(containerId))?.State.Pid ?? 0;
+    if (pid === 0) throw new Error('it ended at once');
+    await place.secure(pid);
+    this.#attached.add(containerId);
+    void sandbox.exited.then(() => this.#attached.delete(containerId));
+  }
+
+  /** Without their firewall sandboxes may not live. They look as if they had been killed from outside. */
+  async #endAttached(): Promise<void> {
+    if (this.#egress?.working === true) return;
+    await Promise.all(
+      [...this.#attached].map((id) =>
+        this.#removeContainer(id).catch((err: unknown) => {
+          this.options.log.error({ err, container: id }, 'unguarded_sandbox_not_removed');
+        }),
+      ),
+    );
   }
 
   async #measure(sandbox: DockerSandbox, id: string): Promise<void> {

@@ -8,6 +8,7 @@ import { RAW_OUTPUT_LIMITS } from '../raw-output-limits.js';
 import type { SandboxExit, SandboxInstance, SandboxLimits, SandboxUsage } from '../sandbox-driver.js';
 import { AttachedChannel } from './attached-channel.js';
 import { type Cgroup, locateCgroup, openCgroup } from './cgroup.js';
+import type { EgressPlace } from './egress/egress-place.js';
 import type { EngineClient } from './engine-client.js';
 import { OutputDemux } from './output-demux.js';
 
@@ -24,6 +25,8 @@ export interface DockerSandboxOptions {
   readonly listener: ChannelListener | undefined;
   /** The container is gone, and with it what it was made from may go. */
   readonly onRemoved?: (() => void) | undefined;
+  /** Its place in the egress network; undefined has no network. */
+  readonly place: EgressPlace | undefined;
 }
 
 /** What the kernel does to a process for its memory. */
@@ -100,8 +103,10 @@ export class DockerSandbox implements SandboxInstance {
     this.#cgroup.setLimits(limits);
   }
 
-  async setEgressHosts(): Promise<void> {
-    throw new Error('this sandbox has no network');
+  async setEgressHosts(hosts: readonly string[]): Promise<void> {
+    const { place } = this.options;
+    if (place === undefined) throw new Error('this sandbox has no network');
+    await place.setHosts(hosts);
   }
 
   freeze(): void {
@@ -136,7 +141,7 @@ export class DockerSandbox implements SandboxInstance {
   }
 
   async #remove(): Promise<void> {
-    const { engine, containerId, listener, onRemoved } = this.options;
+    const { engine, containerId, listener, onRemoved, place } = this.options;
     listener?.close();
     this.#rawReads.lift();
     // The engine would wait for processes that cannot die: half a minute under gVisor.
@@ -144,6 +149,7 @@ export class DockerSandbox implements SandboxInstance {
     await engine.remove(containerId);
     this.#removed = true;
     onRemoved?.();
+    await place?.leave();
     this.#cgroup?.close();
     this.#cgroup = undefined;
   }

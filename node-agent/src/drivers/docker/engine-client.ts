@@ -2,7 +2,13 @@ import type { Duplex } from 'node:stream';
 import { DeadlineExceeded } from '@lambda-fleet/common/deadline';
 import { parseDockerHost } from '@lambda-fleet/common/docker-host';
 import type Docker from 'dockerode';
-import type { ContainerCreateOptions, ContainerInspectInfo, ImageInspectInfo } from 'dockerode';
+import type {
+  ContainerCreateOptions,
+  ContainerInspectInfo,
+  ImageInspectInfo,
+  NetworkCreateOptions,
+  NetworkInspectInfo,
+} from 'dockerode';
 
 /** Milliseconds. A healthy engine answers these in 1–150; a hanging one must not hang the agent. */
 const LOOK_DEADLINE_MS = 5_000;
@@ -32,6 +38,10 @@ export interface EngineRuntime {
 export interface LabelledContainer {
   readonly id: string;
   readonly labels: Readonly<Record<string, string>>;
+}
+
+export class SubnetTaken extends Error {
+  override readonly name = 'SubnetTaken';
 }
 
 /**
@@ -116,6 +126,29 @@ export class EngineClient {
         await absent(container.wait({ condition: 'removed', abortSignal }));
       }
     });
+  }
+
+  /** Rejects with {@link SubnetTaken} when another network of the engine has addresses of its subnet. */
+  async createNetwork(spec: NetworkCreateOptions): Promise<void> {
+    try {
+      await bounded('creating a network', CREATE_DEADLINE_MS, (abortSignal) =>
+        this.docker.createNetwork({ ...spec, abortSignal }),
+      );
+    } catch (err) {
+      // The engine has no other word for it, and gives it the statuses 403 and 500.
+      if (err instanceof Error && /overlaps/i.test(err.message)) throw new SubnetTaken(err.message);
+      throw err;
+    }
+  }
+
+  /** Undefined when there is none of this name. */
+  inspectNetwork(name: string): Promise<NetworkInspectInfo | undefined> {
+    return bounded('inspecting a network', LOOK_DEADLINE_MS, () => absent(this.docker.getNetwork(name).inspect()));
+  }
+
+  /** Succeeds when it is gone already; rejects while containers are attached. */
+  async removeNetwork(name: string): Promise<void> {
+    await bounded('removing a network', LOOK_DEADLINE_MS, () => absent(this.docker.getNetwork(name).remove()));
   }
 
   /** All containers with a label, running or not. */

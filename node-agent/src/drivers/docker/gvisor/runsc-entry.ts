@@ -4,8 +4,9 @@ import { promisify } from 'node:util';
 import { errorText } from '@lambda-fleet/common/errors';
 import type { EngineRuntime } from '../engine-client.js';
 
-/** The engine's name for gVisor, as its own installation writes it. */
+/** The engine's names for gVisor: without a network, as its own installation writes it, and with one. */
 export const RUNSC = 'runsc';
+export const RUNSC_EGRESS = 'runsc-egress';
 
 /** The oldest release that these checks and the tests know (2022-12-19). */
 const VERSION_FLOOR = 20_221_219;
@@ -81,6 +82,19 @@ export async function inspectRunsc(
     const problem = `${entry.path} cannot be run: ${errorText(err)}`;
     return [...findings, { severity: 'failed', problem, advice: 'install gVisor, or correct the path' }];
   }
+}
+
+/** Why sandboxes of gVisor can have no network; empty when they can. */
+export async function egressProblems(
+  entry: EngineRuntime | undefined,
+  hostSockets: boolean,
+): Promise<readonly string[]> {
+  if (entry === undefined)
+    return [`gVisor is offered, and the engine has no runtime ${RUNSC_EGRESS} for its sandboxes with a network`];
+  const findings = await inspectRunsc(entry, { network: 'sandbox', hostSockets }, true);
+  return findings
+    .filter(({ severity }) => severity === 'failed')
+    .map(({ problem, advice }) => `${RUNSC_EGRESS}: ${problem} (${advice})`);
 }
 
 /** Asks the program for its release, such as `release-20240212.0`; rejects when it cannot be run. */
