@@ -7,6 +7,7 @@ import { createLogger } from '@lambda-fleet/common/logger';
 import { InvokeKind, type LogLine, type RefusalReason, type ResponseEnd, type VersionSpec } from '@lambda-fleet/proto';
 import { runtimeEntry } from '@lambda-fleet/runtime-node';
 import { create } from 'tar';
+import type { AlterSpec } from '../src/drivers/docker/docker-driver.js';
 import { type Host, type HostOptions, openHost } from '../src/host/open-host.js';
 import type { AgentInvocation } from '../src/invocations/invocation.js';
 
@@ -65,6 +66,7 @@ export class HostUnderTest {
       slots?: number;
       blanks?: number;
       availableBytes?: () => number;
+      alterSpec?: AlterSpec;
       dockerHost?: string;
       imageBytesMax?: number;
     } = {},
@@ -85,6 +87,7 @@ export class HostUnderTest {
         slots: limits.slots ?? 8,
         blanks: limits.blanks ?? 0,
         availableBytes: limits.availableBytes,
+        alterSpec: limits.alterSpec,
         fetchArtifact: async function* (sha256) {
           self.fetches += 1;
           if (self.fetchFailure !== undefined) throw self.fetchFailure;

@@ -6,7 +6,12 @@ import type { RuntimeOffer } from '@lambda-fleet/proto';
 import { ArtifactCache } from '../artifacts/artifact-cache.js';
 import { CodeCache } from '../artifacts/code-cache.js';
 import { LinkedTrees } from '../artifacts/linked-trees.js';
-import { DockerDriver, type EgressOptions, type FunctionImages } from '../drivers/docker/docker-driver.js';
+import {
+  type AlterSpec,
+  DockerDriver,
+  type EgressOptions,
+  type FunctionImages,
+} from '../drivers/docker/docker-driver.js';
 import type { ChannelTransport } from '../drivers/docker/engine-location.js';
 import { DEFAULT_IMAGE_PREFIX } from '../drivers/docker/runtime-images.js';
 import { ProcessDriver } from '../drivers/process/process-driver.js';
@@ -59,6 +64,8 @@ export interface HostOptions {
   readonly trySandboxes?: boolean | undefined;
   /** Docker driver: container images that no sandbox uses are removed above it, bytes. Default 20 GiB. */
   readonly imageBytesMax?: number | undefined;
+  /** Docker driver: see its options. */
+  readonly alterSpec?: AlterSpec | undefined;
   /** Process driver: the Node runtime's file and the Python runtime's folder (undefined offers no Python). */
   readonly nodeRuntime: string;
   readonly pythonRuntime?: string | undefined;
@@ -189,10 +196,21 @@ export async function openHost(options: HostOptions): Promise<Host> {
 
 async function openDriver(options: HostOptions, owner: string, workDir: string): Promise<SandboxDriver> {
   if (options.driver === 'docker') {
-    const { nodeId, dockerHost, imagePrefix, channelTransport, sharesKernel, egress, log } = options;
+    const { nodeId, dockerHost, imagePrefix, channelTransport, sharesKernel, egress, alterSpec, log } = options;
     const functionImages = await openFunctionImages(options, workDir);
     return DockerDriver.open({
-      ...{ nodeId, owner, dockerHost, imagePrefix, channelTransport, sharesKernel, functionImages, egress, log },
+      ...{
+        nodeId,
+        owner,
+        dockerHost,
+        imagePrefix,
+        channelTransport,
+        sharesKernel,
+        functionImages,
+        egress,
+        alterSpec,
+        log,
+      },
     });
   }
   const { nodeRuntime, pythonRuntime, providedInit } = options;

@@ -47,6 +47,8 @@ export interface DockerDriverOptions {
   readonly sharesKernel?: boolean | undefined;
   /** Undefined offers no sandboxes with a network. */
   readonly egress?: EgressOptions | undefined;
+  /** For tests that take a defence away, to see that something else fails then. */
+  readonly alterSpec?: AlterSpec | undefined;
 }
 
 export interface EgressOptions {
@@ -62,6 +64,8 @@ export interface FunctionImages {
   /** The static init on the host, which anybody may run. */
   readonly init: string;
 }
+
+export type AlterSpec = (spec: ContainerCreateOptions) => ContainerCreateOptions;
 
 /** Sandboxes as containers of a Docker engine on this machine, isolated by runc or by gVisor. */
 export class DockerDriver implements SandboxDriver {
@@ -156,7 +160,8 @@ export class DockerDriver implements SandboxDriver {
       if (spec.network === 'egress') place = this.#takePlace();
       if (transport === 'socket') listener = await listenOnSocket(spec.channelDir);
       const attachment = await place?.prepare(spec.channelDir);
-      const id = await this.engine.create(await this.#containerSpec(spec, attachment, lease?.name));
+      const asked = await this.#containerSpec(spec, attachment, lease?.name);
+      const id = await this.engine.create(this.options.alterSpec?.(asked) ?? asked);
       // Before the start, or the first output is lost.
       const attached = await this.engine.attach(id, transport === 'attach');
       const onRemoved = lease?.release;
