@@ -99,6 +99,7 @@ export class ConformanceAgent {
   ): Promise<ConformanceAgent> {
     const folder = mkdtempSync(join(tmpdir(), 'lambda-conformance-'));
     const { taskRoot = join(folder, 'task') } = options;
+    mkdirSync(taskRoot, { recursive: true });
     for (const [path, lines] of Object.entries(code)) {
       const file = join(taskRoot, path);
       mkdirSync(dirname(file), { recursive: true });
