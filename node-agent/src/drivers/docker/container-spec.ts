@@ -5,6 +5,7 @@ import type { SandboxSpec } from '../sandbox-driver.js';
 import { CPU_PERIOD_US, cpuQuotaUs } from './cgroup.js';
 import { OWNER_LABEL, SANDBOX_LABEL } from './container-labels.js';
 import type { EgressAttachment } from './egress/egress-place.js';
+import { SECCOMP_PROFILE } from './seccomp-profile.js';
 
 /** `nobody`: owns nothing in the image and nothing on the host. */
 export const SANDBOX_UID = 65534;
@@ -96,7 +97,7 @@ export function containerSpec(input: ContainerSpecInput): ContainerCreateOptions
       // AWS lets functions run programs from /tmp, so it is not noexec. What is written there counts as memory.
       Tmpfs: { '/tmp': `rw,nosuid,nodev,exec,mode=1777,size=${TMP_MB}m,nr_inodes=65536` },
       CapDrop: ['ALL'],
-      SecurityOpt: ['no-new-privileges'],
+      SecurityOpt: ['no-new-privileges', ...(sandbox.isolation === 'gvisor' ? [] : [`seccomp=${SECCOMP_PROFILE}`])],
       Memory: memoryBytes,
       MemorySwap: memoryBytes,
       CpuPeriod: CPU_PERIOD_US,

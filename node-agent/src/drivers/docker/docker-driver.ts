@@ -109,6 +109,9 @@ export class DockerDriver implements SandboxDriver {
         `the Docker engine cannot limit ${missing.join(', ')} of containers; enable these cgroup controllers in the kernel`,
       );
     }
+    if (!description.filtersCalls) {
+      throw new Error('the Docker engine cannot filter the system calls of containers; it needs a kernel with seccomp');
+    }
     const driver = new DockerDriver(engine, description, options);
     const { operatingSystem, memoryBytes } = description;
     options.log.info({ dockerHost, operatingSystem, memoryBytes, transport: driver.#transport }, 'engine_found');

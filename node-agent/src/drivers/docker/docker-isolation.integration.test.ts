@@ -155,7 +155,7 @@ test('the engine’s inspection shows every limit', async () => {
     CapDrop: ['ALL'],
     CapAdd: null,
     Privileged: false,
-    SecurityOpt: ['no-new-privileges'],
+    SecurityOpt: ['no-new-privileges', expect.stringMatching(/^seccomp=\{/)],
     Memory: MEMORY_MB * MB,
     MemorySwap: MEMORY_MB * MB,
     CpuPeriod: 100_000,

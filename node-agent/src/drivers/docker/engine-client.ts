@@ -28,6 +28,8 @@ export interface EngineDescription {
   /** Without it, memory and swap together have no limit. */
   readonly limitsSwap: boolean;
   readonly cgroups: { readonly driver: string; readonly version: string };
+  /** Whether it can filter the system calls of a container. */
+  readonly filtersCalls: boolean;
 }
 
 export interface EngineRuntime {
@@ -70,6 +72,7 @@ export class EngineClient {
       limits: { memory: info.MemoryLimit === true, cpu: info.CpuCfsQuota === true, pids: info.PidsLimit === true },
       limitsSwap: info.SwapLimit === true,
       cgroups: { driver: String(info.CgroupDriver), version: String(info.CgroupVersion ?? '1') },
+      filtersCalls: ((info.SecurityOptions ?? []) as readonly string[]).some((name) => name.startsWith('name=seccomp')),
     };
   }
 
