@@ -155,7 +155,7 @@ describe('container images on a fleet of two engines', () => {
     const first = await build('api-image', `${SCRATCH}CMD ["/program","api"]\n`);
     expect(first.nodeId).toBe('builder');
     expect(first.log).toContain('1 layers, 0 of them stored already');
-    expect((await invoke('api-image', { n: 1 })).json()).toMatchObject({ event: { n: 1 }, uid: 65534 });
+    expect((await invoke('api-image', { n: 1 })).json()).toMatchObject({ event: { n: 1 }, gid: 65534 });
     const artifacts = await countOf('artifacts');
     const second = await build('http-image', `${SCRATCH}EXPOSE 8080\nCMD ["/program","serve"]\n`, {
       httpAuth: 'public',

@@ -1,10 +1,15 @@
 import { gunzipSync, gzipSync } from 'node:zlib';
+import { SANDBOX_USER_FIRST, SANDBOX_USERS } from '@lambda-fleet/common/sandbox-users';
 import { InvokeKind, Outcome, StartPath, type VersionSpec } from '@lambda-fleet/proto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { BuilderUnderTest, type Files } from '../../test-support/builder-under-test.js';
 import { EngineOfItsOwn } from '../../test-support/engine-of-its-own.js';
 import { type Ended, HostUnderTest } from '../../test-support/host-under-test.js';
 import { imageProgram } from '../../test-support/image-program.js';
+
+const OWN_USER = expect.toSatisfy(
+  (uid: number) => uid >= SANDBOX_USER_FIRST && uid < SANDBOX_USER_FIRST + SANDBOX_USERS,
+);
 
 let builder: BuilderUnderTest;
 let program: Buffer;
@@ -63,7 +68,7 @@ describe.each([
     const spec = await deploy(node, API, { spec: { environment: { GREETING: 'mine' } } });
     const first = await call(spec, { n: 1 });
     expect(seen(first)).toMatchObject({
-      ...{ event: { n: 1 }, uid: 65534, gid: 65534, cwd: '/srv', count: 1, GREETING: 'mine', _HANDLER: 'api' },
+      ...{ event: { n: 1 }, uid: OWN_USER, gid: 65534, cwd: '/srv', count: 1, GREETING: 'mine', _HANDLER: 'api' },
       ...{ AWS_LAMBDA_FUNCTION_NAME: 'under-test', rootWritable: false, tmpWritable: true },
     });
     expect(seen(first)).not.toHaveProperty('LAMBDA_NONCE');
@@ -120,7 +125,7 @@ describe.each([
   test('writes no volume, runs no health check, and is nobody, whatever its Dockerfile says', async () => {
     const extra = 'VOLUME /data\nUSER 0\nHEALTHCHECK CMD ["/bin/program","exit"]\nSTOPSIGNAL SIGWINCH\n';
     const spec = await deploy(node, `${API}${extra}`);
-    expect(seen(await call(spec, {}))).toMatchObject({ uid: 65534, volumeWritable: false });
+    expect(seen(await call(spec, {}))).toMatchObject({ uid: OWN_USER, volumeWritable: false });
   });
 
   test('has its output logged under the invocation', async () => {
@@ -216,7 +221,7 @@ describe('images on a node that did not build them', () => {
       node,
       'FROM lambda-fleet/base:bookworm\nCOPY program /program\nRUN mknod /disk b 8 0; ln -s /proc/1/root /out; rm -f /etc/motd; chmod u+s /program\nCMD ["/program","api"]\n',
     );
-    expect(seen(await node.call(spec))).toMatchObject({ uid: 65534, rootWritable: false });
+    expect(seen(await node.call(spec))).toMatchObject({ uid: OWN_USER, rootWritable: false });
   });
 
   test('that no sandbox uses are removed above the limit, and never one that is used', async () => {

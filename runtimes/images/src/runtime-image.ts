@@ -3,6 +3,7 @@ import { chmod, copyFile, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path';
 import { Readable } from 'node:stream';
 import { withDeadline } from '@lambda-fleet/common/deadline';
+import { SANDBOX_GROUP, SANDBOX_USER_FIRST, SANDBOX_USERS } from '@lambda-fleet/common/sandbox-users';
 import type Docker from 'dockerode';
 import { create } from 'tar';
 import { buildContainer } from './build-container.js';
@@ -17,6 +18,16 @@ const CALL_DEADLINE_MS = 30_000;
 const MOUNT_POINTS = ['var/task', 'var/cache/lambda', 'run/lambda'];
 
 const UNPRIVILEGED = '65534:65534';
+
+/** Libraries ask who they run as, and some take no answer for an error: every user that a sandbox may have is in the image. */
+const ADD_USERS = `
+user=${SANDBOX_USER_FIRST}
+while [ $user -lt ${SANDBOX_USER_FIRST + SANDBOX_USERS} ]; do
+  echo "sandbox$user:x:$user:${SANDBOX_GROUP}::/tmp:/usr/sbin/nologin"
+  user=$((user + 1))
+done >> /etc/passwd
+exec "$@"`;
+const NOTHING_ELSE = ['/bin/true'];
 const PREPARE_DEADLINE_MS = 120_000;
 
 /** What a container of any runtime image starts from; the node agent sets the rest. */
@@ -63,7 +74,7 @@ export async function runtimeInputs(image: RuntimeImage, baseId: string, archite
   hash.update(
     JSON.stringify([baseId, architecture, image.node ?? null, image.prepare ?? null, image.entry, image.programInside]),
   );
-  hash.update(JSON.stringify([CONFIGURATION, UNPRIVILEGED, MOUNT_POINTS]));
+  hash.update(JSON.stringify([CONFIGURATION, UNPRIVILEGED, MOUNT_POINTS, ADD_USERS]));
   const program = programPath(image, architecture);
   for (const path of await programFiles(program)) {
     const contents = await readFile(path);
@@ -97,7 +108,7 @@ async function build(request: RuntimeImageRequest, inputs: string): Promise<stri
         ...CONFIGURATION,
         Image: request.baseId,
         User: '0',
-        Cmd: [...(image.prepare ?? command)],
+        Cmd: ['/bin/sh', '-ec', ADD_USERS, 'prepare', ...(image.prepare ?? NOTHING_ELSE)],
         NetworkDisabled: true,
         Labels: {
           'lambda.inputs': inputs,
@@ -110,7 +121,7 @@ async function build(request: RuntimeImageRequest, inputs: string): Promise<stri
         await container.unpack(
           Readable.from(create({ cwd: staging, portable: true, mtime: new Date(0) }, ['run', 'var'])),
         );
-        if (image.prepare !== undefined) await container.runToSuccess(PREPARE_DEADLINE_MS);
+        await container.runToSuccess(PREPARE_DEADLINE_MS);
         return container.commit(imageName(image.runtime), { User: UNPRIVILEGED, Cmd: command });
       },
     );

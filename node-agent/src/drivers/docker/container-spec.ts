@@ -1,3 +1,4 @@
+import { SANDBOX_GROUP } from '@lambda-fleet/common/sandbox-users';
 import type { ContainerCreateOptions } from 'dockerode';
 import { SOCKET_NAME } from '../../channel/channel-listener.js';
 import { heapLimitMb } from '../heap-limit.js';
@@ -7,8 +8,6 @@ import { OWNER_LABEL, SANDBOX_LABEL } from './container-labels.js';
 import type { EgressAttachment } from './egress/egress-place.js';
 import { SECCOMP_PROFILE } from './seccomp-profile.js';
 
-/** `nobody`: owns nothing in the image and nothing on the host. */
-export const SANDBOX_UID = 65534;
 export const TASK_ROOT_INSIDE = '/var/task';
 const CHANNEL_DIR_INSIDE = '/run/lambda';
 const CACHE_DIR_INSIDE = '/var/cache/lambda';
@@ -32,6 +31,8 @@ const MB = 1024 * 1024;
 
 export interface ContainerSpecInput {
   readonly sandbox: SandboxSpec;
+  /** Owns nothing in the image and nothing on the host. */
+  readonly user: number;
   readonly transport: 'socket' | 'attach';
   /** The engine's name for what isolates it; undefined is the engine's default. */
   readonly engineRuntime: string | undefined;
@@ -61,7 +62,7 @@ export function containerSpec(input: ContainerSpecInput): ContainerCreateOptions
     Image: input.imageId,
     Entrypoint: program,
     Cmd: args,
-    User: `${SANDBOX_UID}:${SANDBOX_UID}`,
+    User: `${input.user}:${SANDBOX_GROUP}`,
     WorkingDir: TASK_ROOT_INSIDE,
     Env: [
       'HOME=/tmp',

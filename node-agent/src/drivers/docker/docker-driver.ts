@@ -16,7 +16,7 @@ import type {
 } from '../sandbox-driver.js';
 import { locateCgroup, thaw } from './cgroup.js';
 import { OWNER_LABEL, SANDBOX_LABEL } from './container-labels.js';
-import { containerName, containerSpec, SANDBOX_UID, TASK_ROOT_INSIDE } from './container-spec.js';
+import { containerName, containerSpec, TASK_ROOT_INSIDE } from './container-spec.js';
 import { DockerSandbox } from './docker-sandbox.js';
 import { EgressNetwork } from './egress/egress-network.js';
 import type { EgressAttachment, EgressPlace } from './egress/egress-place.js';
@@ -25,6 +25,7 @@ import { type ChannelTransport, sharesKernel } from './engine-location.js';
 import { egressProblems, inspectRunsc, RUNSC, RUNSC_EGRESS } from './gvisor/runsc-entry.js';
 import { imageContainerSpec } from './image-container-spec.js';
 import { DEFAULT_IMAGE_PREFIX, RuntimeImages } from './runtime-images.js';
+import { SandboxUsers } from './sandbox-users.js';
 
 /** Of a virtual machine's memory; the rest is for its system and the engine. */
 const MEMORY_SHARE = 0.75;
@@ -74,6 +75,7 @@ export class DockerDriver implements SandboxDriver {
   readonly adjustable: boolean;
   readonly memoryBytesMax: number | undefined;
   readonly #images: RuntimeImages;
+  readonly #users: SandboxUsers;
   readonly #transport: 'socket' | 'attach';
   readonly #sharesKernel: boolean;
   #egress: EgressNetwork | undefined;
@@ -93,6 +95,7 @@ export class DockerDriver implements SandboxDriver {
     this.adjustable = this.#sharesKernel && process.getuid?.() === 0;
     this.#transport = channelTransport === 'auto' ? (this.#sharesKernel ? 'socket' : 'attach') : channelTransport;
     this.memoryBytesMax = this.#sharesKernel ? undefined : Math.floor(description.memoryBytes * MEMORY_SHARE);
+    this.#users = new SandboxUsers(options.owner);
     this.#images = new RuntimeImages(engine, options.imagePrefix ?? DEFAULT_IMAGE_PREFIX);
   }
 
@@ -157,17 +160,21 @@ export class DockerDriver implements SandboxDriver {
     const transport = this.#transport;
     const { image } = spec;
     const lease = image && (await this.#functionImages().cache.acquire(image));
+    const user = this.#users.take();
     let place: EgressPlace | undefined;
     let listener: ChannelListener | undefined;
     try {
       if (spec.network === 'egress') place = this.#takePlace();
-      if (transport === 'socket') listener = await listenOnSocket(spec.channelDir);
+      if (transport === 'socket') listener = await listenOnSocket(spec.channelDir, user);
       const attachment = await place?.prepare(spec.channelDir);
-      const asked = await this.#containerSpec(spec, attachment, lease?.name);
+      const asked = await this.#containerSpec(spec, user, attachment, lease?.name);
       const id = await this.engine.create(this.options.alterSpec?.(asked) ?? asked);
       // Before the start, or the first output is lost.
       const attached = await this.engine.attach(id, transport === 'attach');
-      const onRemoved = lease?.release;
+      const onRemoved = (): void => {
+        lease?.release();
+        this.#users.giveBack(user);
+      };
       const sandbox = new DockerSandbox({ engine: this.engine, containerId: id, attached, listener, place, onRemoved });
       await this.engine.start(id);
       if (place !== undefined) await this.#secure(place, id, sandbox);
@@ -179,7 +186,10 @@ export class DockerDriver implements SandboxDriver {
       this.#images.forget(spec.runtime);
       // By name, because a create that came too late may still have made it.
       await this.engine.remove(containerName(owner, spec.id)).then(
-        () => place?.leave(),
+        () => {
+          this.#users.giveBack(user);
+          return place?.leave();
+        },
         (removeErr: unknown) => {
           this.options.log.error({ err: removeErr, sandbox: spec.id }, 'failed_start_left_a_container');
         },
@@ -191,13 +201,14 @@ export class DockerDriver implements SandboxDriver {
 
   async #containerSpec(
     sandbox: SandboxSpec,
+    user: number,
     attachment: EgressAttachment | undefined,
     functionImage: string | undefined,
   ): Promise<ContainerCreateOptions> {
     const { nodeId, owner } = this.options;
     const gvisor = attachment === undefined ? RUNSC : RUNSC_EGRESS;
     const engineRuntime = sandbox.isolation === 'gvisor' ? gvisor : undefined;
-    const input = { sandbox, transport: this.#transport, engineRuntime, attachment, nodeId, owner };
+    const input = { sandbox, user, transport: this.#transport, engineRuntime, attachment, nodeId, owner };
     if (functionImage !== undefined) {
       return imageContainerSpec({ ...input, imageId: functionImage }, this.#functionImages().init);
     }
@@ -297,8 +308,8 @@ export class DockerDriver implements SandboxDriver {
   }
 }
 
-function listenOnSocket(directory: string): Promise<ChannelListener> {
+function listenOnSocket(directory: string, user: number): Promise<ChannelListener> {
   // Only root may give a socket to another user; else everyone may connect who can name it.
-  const uid = process.getuid?.() === 0 ? SANDBOX_UID : undefined;
+  const uid = process.getuid?.() === 0 ? user : undefined;
   return listenForRuntime({ path: join(directory, SOCKET_NAME), uid });
 }

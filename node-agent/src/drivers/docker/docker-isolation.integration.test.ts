@@ -93,7 +93,7 @@ describe('from inside, a sandbox', () => {
       expect(status).toMatch(new RegExp(`^${set}:\\s+0{16}$`, 'm'));
     }
     expect(status).toMatch(/^NoNewPrivs:\s+1$/m);
-    expect(status).toMatch(/^Uid:\s+65534\s+65534\s+65534\s+65534$/m);
+    expect(status).toMatch(/^Uid:\s+(5\d{4})\s+\1\s+\1\s+\1$/m);
     expect(status).toMatch(/^Gid:\s+65534\s+65534\s+65534\s+65534$/m);
     expect(status).toMatch(/^Groups:\s*(65534\s*)?$/m);
     expect(status).toMatch(/^Seccomp:\s+2$/m);
@@ -165,7 +165,7 @@ test('the engine’s inspection shows every limit', async () => {
     IpcMode: 'none',
     LogConfig: { Type: 'none' },
   });
-  expect(config).toMatchObject({ User: '65534:65534', NetworkDisabled: true });
+  expect(config).toMatchObject({ User: expect.stringMatching(/^5\d{4}:65534$/), NetworkDisabled: true });
   expect(config.Labels).toMatchObject({ 'lambda.node': 'node-under-test', 'lambda.runtime': 'nodejs' });
   expect(mounts.map(({ Destination, RW }) => ({ Destination, RW }))).toEqual(
     expect.arrayContaining([
