@@ -1,0 +1,2 @@
+/** Ends its process. */
+export const handler = () => process.exit(1);

@@ -1,0 +1,4 @@
+/** Burns processor time. */
+export const handler = () => {
+  for (;;);
+};
