@@ -1,5 +1,6 @@
 import type { ChildProcess } from 'node:child_process';
 import type { Duplex } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { withDeadline } from '@lambda-fleet/common/deadline';
 import type { ChannelListener } from '../../channel/channel-listener.js';
 import { ReadBudget } from '../../channel/read-budget.js';
@@ -17,6 +18,7 @@ import { RAW_OUTPUT_LIMITS } from '../raw-output-limits.js';
 import type { SandboxExit, SandboxInstance, SandboxLimits, SandboxUsage } from '../sandbox-driver.js';
 import { killProcess } from './kill-process.js';
 
+const KILL_POLL_MS = 10;
 /** A process that was killed is gone in a few milliseconds, unless the kernel itself is stuck. */
 const STOP_DEADLINE_MS = 5_000;
 const MB = 1024 * 1024;
@@ -141,8 +143,17 @@ export class ProcessSandbox implements SandboxInstance {
     this.#rawReads.lift();
     this.#killGroup();
     await withDeadline('ending a sandbox process', STOP_DEADLINE_MS, this.exited);
-    // Those that left the group with setsid.
-    for (const { pid } of await findMarkedProcesses(this.options.marker)) killProcess(pid);
+    await withDeadline('ending the processes of a sandbox', STOP_DEADLINE_MS, this.#killRest());
+  }
+
+  /** Those that left the group with setsid, until none is left: one that was killed takes a moment to go. */
+  async #killRest(): Promise<void> {
+    for (;;) {
+      const left = await findMarkedProcesses(this.options.marker);
+      if (left.length === 0) return;
+      for (const { pid } of left) killProcess(pid);
+      await sleep(KILL_POLL_MS);
+    }
   }
 
   /** Only while the leader is not reaped: afterwards its number may belong to somebody else. */
