@@ -14,6 +14,7 @@ import { readConfig as readAgentConfig } from '../../node-agent/src/config.js';
 import { wireAgent } from '../../node-agent/src/wiring.js';
 import { EngineOfItsOwn } from '../../node-agent/test-support/engine-of-its-own.js';
 import { imageProgram } from '../../node-agent/test-support/image-program.js';
+import { noteImages } from '../../node-agent/test-support/images-left.js';
 import { type HttpAnswer, httpCall } from './fleet/http-call.js';
 
 const log = pino({ level: 'silent' });
@@ -28,6 +29,7 @@ interface Build {
 /** A control plane, and two agents with an engine each, of which only the first builds. */
 describe('container images on a fleet of two engines', () => {
   let folder: string;
+  let removeImages: () => Promise<void>;
   let postgres: TestPostgres;
   let authority: Authority;
   let controlPlane: RunningControlPlane;
@@ -37,6 +39,7 @@ describe('container images on a fleet of two engines', () => {
   const agents = new Map<string, Lifecycle>();
 
   beforeAll(async () => {
+    removeImages = await noteImages();
     folder = await mkdtemp(join(tmpdir(), 'lf-images-'));
     program = await imageProgram();
     [postgres, authority, other] = await Promise.all([startTestPostgres(), issueAuthority(), EngineOfItsOwn.start()]);
@@ -61,6 +64,7 @@ describe('container images on a fleet of two engines', () => {
     await controlPlaneLife.close();
     await postgres?.close();
     await other?.stop();
+    await removeImages();
     await rm(folder, { recursive: true, force: true });
   });
 

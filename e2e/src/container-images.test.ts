@@ -2,6 +2,7 @@ import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { noteImages } from '../../node-agent/test-support/images-left.js';
 import { Fleet, REPOSITORY } from './fleet/fleet.js';
 import { descendantsOf } from './fleet/processes.js';
 
@@ -11,12 +12,15 @@ const BASE = 'FROM lambda-fleet/base:bookworm\n';
 describe('lambda deploy of a folder with a Dockerfile', () => {
   let fleet: Fleet;
   let folder: string;
+  let removeImages: () => Promise<void>;
   beforeAll(async () => {
+    removeImages = await noteImages();
     folder = await mkdtemp(join(tmpdir(), 'lf-image-e2e-'));
     fleet = await Fleet.start({ driver: 'docker', args: ['--builds'] });
   });
   afterAll(async () => {
     await fleet?.dispose();
+    await removeImages();
     await rm(folder, { recursive: true, force: true });
   });
 

@@ -10,6 +10,7 @@ import { type BuildLimits, ImageBuilder } from '../src/images/image-builder.js';
 import { ImageEngine } from '../src/images/image-engine.js';
 import type { StoredLayers } from '../src/images/image-exporter.js';
 import { log } from './host-under-test.js';
+import { noteImages } from './images-left.js';
 
 export type Files = Readonly<Record<string, string | Buffer>>;
 
@@ -49,8 +50,6 @@ export interface Built {
   readonly platform: string;
 }
 
-const FUNCTIONS = 'lambda-fleet/function';
-
 const BUILD_OWNER = 'build-under-test';
 const LIMITS: BuildLimits = { memoryBytes: 256 << 20, cpus: 1, timeoutMs: 60_000, diskBytes: 4 * 2 ** 30 };
 
@@ -65,8 +64,7 @@ export class BuilderUnderTest {
     readonly layers: LayersInMemory,
     readonly directory: string,
     archives: Map<string, Buffer>,
-    /** Images of functions that were there before. */
-    private readonly functionsBefore: readonly string[],
+    private readonly removeImages: () => Promise<void>,
   ) {
     this.#archives = archives;
   }
@@ -86,7 +84,7 @@ export class BuilderUnderTest {
       },
       limits: { ...LIMITS, ...limits },
     });
-    return new BuilderUnderTest(builder, engine, layers, place, archives, await engine.tagsOf(FUNCTIONS));
+    return new BuilderUnderTest(builder, engine, layers, place, archives, await noteImages());
   }
 
   /** The digest of an archive that the builder can fetch. */
@@ -145,12 +143,7 @@ export class BuilderUnderTest {
 
   async close(): Promise<void> {
     await this.builder.close();
-    for (const tag of await this.engine.tagsOf('lambda-fleet/build')) {
-      if (tag.startsWith(`${BUILD_OWNER}-`)) await this.engine.remove(`lambda-fleet/build:${tag}`);
-    }
-    for (const tag of await this.engine.tagsOf(FUNCTIONS)) {
-      if (!this.functionsBefore.includes(tag)) await this.engine.remove(`${FUNCTIONS}:${tag}`);
-    }
+    await this.removeImages();
     await rm(this.directory, { recursive: true, force: true });
   }
 }

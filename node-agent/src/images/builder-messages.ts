@@ -22,7 +22,11 @@ export class BuilderMessages {
   /** Short id of the newest image of each stage. */
   readonly stages: string[] = [];
 
-  constructor(private readonly write: (text: string) => void) {}
+  constructor(
+    private readonly write: (text: string) => void,
+    /** The newest image of some stage is another one now. */
+    private readonly onMade: () => void,
+  ) {}
 
   /** @throws BuildFailed */
   take(message: Message): void {
@@ -41,7 +45,9 @@ export class BuilderMessages {
     this.write(text);
     if (STAGE.test(text) && this.stages.length < STAGES_MAX) this.stages.push('');
     const made = IMAGE.exec(text)?.[1];
-    if (made !== undefined && this.stages.length > 0) this.stages[this.stages.length - 1] = made;
+    if (made === undefined || this.stages.length === 0) return;
+    this.stages[this.stages.length - 1] = made;
+    this.onMade();
   }
 }
 

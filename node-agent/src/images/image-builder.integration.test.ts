@@ -170,12 +170,15 @@ describe('an image builder', () => {
   test('removes containers that an agent left which was killed, and knows its cache again', async () => {
     const files = dockerfile('RUN echo kept > /kept', 'CMD ["x"]');
     await under.build(files);
-    const running = under.start(await under.context(dockerfile('RUN echo up && sleep 600')));
+    const images = (await under.engine.imageIds()).length;
+    const steps = dockerfile(`RUN echo ${Date.now()} > /step`, 'RUN echo up && sleep 600');
+    const running = under.start(await under.context(steps));
     await expect.poll(() => running.lines.some(({ text }) => text === 'up'), { timeout: 20_000 }).toBe(true);
     // What a killed agent leaves is what stands at this moment.
     const next = await BuilderUnderTest.open({}, new LayersInMemory(), under.directory);
     expect(await leftovers()).toEqual(NOTHING);
     await running.done;
+    expect((await under.engine.imageIds()).length).toBe(images);
     expect((await next.build(files)).text).toContain('Using cache');
   });
 

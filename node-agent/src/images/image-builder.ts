@@ -11,6 +11,7 @@ import type { FetchArtifact } from '../invocations/invocation.js';
 import { BuildCache } from './build-cache.js';
 import { BuildContainers } from './build-containers.js';
 import { openContext } from './build-context.js';
+import { BuildJournal, removeUnfinished } from './build-journal.js';
 import { BuildOutput } from './build-output.js';
 import { BuilderMessages, BuildFailed } from './builder-messages.js';
 import { watchDisk } from './disk-watch.js';
@@ -93,6 +94,7 @@ export class ImageBuilder {
     const containers = new BuildContainers(engine, owner, facts.cgroupDriver, log);
     const left = await containers.removeLeftovers();
     if (left > 0) log.warn({ left }, 'leftover_build_containers_removed');
+    await removeUnfinished(engine, join(directory, 'work'));
     await rm(join(directory, 'work'), { recursive: true, force: true });
     await mkdir(join(directory, 'work'));
     const cache = await BuildCache.open(engine, join(directory, 'cache.json'), owner);
@@ -169,7 +171,11 @@ export class ImageBuilder {
     const { signal } = abort;
     const work = await mkdtemp(join(directory, 'work', 'build-'));
     const before = new Set(await engine.imageIds());
-    const messages = new BuilderMessages((text) => output.push(text));
+    const journal = new BuildJournal(work);
+    const messages = new BuilderMessages(
+      (text) => output.push(text),
+      () => journal.note(messages.stages),
+    );
     let context: Readable | undefined;
     let kept = false;
     try {
@@ -267,7 +273,7 @@ export class ImageBuilder {
   /** Removing the newest image of a stage removes those that only it stood on. */
   async #removeImages(messages: BuilderMessages, before: ReadonlySet<string>): Promise<void> {
     const made = await this.#made(messages, (info) => isNew(info, before));
-    for (const id of made) await this.options.engine.remove(id);
+    for (const id of made) await this.options.engine.removeUnused(id);
   }
 
   /** Full ids of images that the builder said it made. It quotes the steps' own words, so not every one is believed. */

@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { errorText } from '@lambda-fleet/common/errors';
 import type Docker from 'dockerode';
 import type { ContainerInspectInfo, ImageBuildOptions, ImageInspectInfo } from 'dockerode';
@@ -11,6 +12,8 @@ import { jsonLines, reportedError } from './json-lines.js';
 const LOOK_DEADLINE_MS = 10_000;
 /** A large image takes the engine's disk a while. */
 const REMOVE_DEADLINE_MS = 60_000;
+const REMOVE_TRIES = 6;
+const REMOVE_AGAIN_MS = 250;
 
 export interface EngineFacts {
   /** `cgroupfs` or `systemd`: how parents of cgroups are named. */
@@ -148,6 +151,12 @@ export class ImageEngine {
     } finally {
       await this.removeContainer(container.id);
     }
+  }
+
+  /** Like {@link remove}, for an image whose last container is only just going: the engine needs a moment to notice. */
+  async removeUnused(id: string): Promise<void> {
+    for (let attempt = 1; !(await this.remove(id)) && attempt < REMOVE_TRIES; attempt += 1)
+      await sleep(REMOVE_AGAIN_MS);
   }
 
   /** Ids of containers that are made from now on, until the signal is aborted. */
