@@ -31,6 +31,8 @@ export interface DockerSandboxOptions {
 
 /** What the kernel does to a process for its memory. */
 const KILLED = SIGNAL_STATUS + 9;
+/** An engine on a busy machine takes seconds to end a container; what the kernel or V8 said of memory is known before. */
+const EVIDENCE_AFTER_MS = 1_000;
 
 /** One running container. */
 export class DockerSandbox implements SandboxInstance {
@@ -43,6 +45,8 @@ export class DockerSandbox implements SandboxInstance {
   /** Kills for memory before the present run. */
   #killsBefore = 0;
   #killedForMemory = false;
+  #endedByEvidence: (exit: SandboxExit) => void = () => {};
+  #evidenceTimer: NodeJS.Timeout | undefined;
   #frozen = false;
   /** At the end of its channel: a moment later the cgroup is gone. */
   #lastUsage: SandboxUsage | undefined;
@@ -71,7 +75,10 @@ export class DockerSandbox implements SandboxInstance {
     };
     const demux = new OutputDemux((stream, bytes) => (stream === 'stdout' ? onStdout(bytes) : onStderr(bytes)));
     attached.on('data', (chunk: Buffer) => demux.push(chunk));
-    this.exited = this.#watch(attached);
+    const byEvidence = new Promise<SandboxExit>((resolve) => {
+      this.#endedByEvidence = resolve;
+    });
+    this.exited = Promise.race([this.#watch(attached), byEvidence]);
   }
 
   /** Finds the container's cgroup. Until then usage is unknown, and why the kernel killed is asked of the engine. */
@@ -124,6 +131,7 @@ export class DockerSandbox implements SandboxInstance {
     this.#lastUsage = this.#cgroup?.usage() ?? this.#lastUsage;
     const kills = this.#cgroup?.memoryKills();
     if (kills !== undefined && kills > this.#killsBefore) this.#killedForMemory = true;
+    this.#evidenceTimer ??= setTimeout(() => this.#tellEvidence(), EVIDENCE_AFTER_MS).unref();
   }
 
   stop(): Promise<void> {
@@ -138,6 +146,14 @@ export class DockerSandbox implements SandboxInstance {
   #raw(stream: OutputStream, bytes: Buffer): void {
     this.#rawReads.spend(bytes.length);
     this.#output.push(stream, bytes);
+  }
+
+  /** Why it ended, when the engine has not told how yet. */
+  #tellEvidence(): void {
+    if (!this.#killedForMemory && !this.#heapAbort.seen) return;
+    const signal = this.#killedForMemory ? 'SIGKILL' : 'SIGABRT';
+    const memoryPeakBytes = this.#lastUsage?.memoryPeakBytes;
+    this.#endedByEvidence({ code: undefined, signal, outOfMemory: true, memoryPeakBytes });
   }
 
   async #remove(): Promise<void> {
