@@ -169,10 +169,19 @@ describe('the exchange with a server', () => {
     expect(sent).toBeLessThan(50 * 1024 * 1024);
   });
 
-  test('answers HEAD, 204 and 304 without a body', async () => {
-    await serve((_, res) => res.writeHead(304, { etag: 'x' }).end());
-    expect(await call({ ...request, method: 'HEAD' })).toMatchObject({ kind: 'response', http: { statusCode: 304 } });
-  });
+  test.each([
+    ['HEAD', 200],
+    ['HEAD', 304],
+    ['GET', 304],
+  ])(
+    'gives the answer to %s with the status %d no body, however large it says the other answer is',
+    async (method, status) => {
+      await say(`HTTP/1.1 ${status} Some\r\netag: x\r\ncontent-length: 99000000\r\n\r\n`);
+      const result = await call({ ...request, method });
+      expect(result).toMatchObject({ kind: 'response', http: { statusCode: status, headers: [['etag', 'x']] } });
+      expect(result.kind === 'response' && result.body).toHaveLength(0);
+    },
+  );
 
   test('says what it is about when nobody listens', async () => {
     await say('');

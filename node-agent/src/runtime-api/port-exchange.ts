@@ -14,6 +14,7 @@ const HOP_BY_HOP = new Set([
   ...['transfer-encoding', 'upgrade', 'content-length'],
 ]);
 const SHOWN_BYTES_MAX = 1024;
+const NO_BODY = { kind: 'whole', body: Buffer.alloc(0) } as const;
 
 /** What a server of a function did that is no answer. */
 class NoAnswer extends Error {}
@@ -33,7 +34,7 @@ export async function exchange(
 ): Promise<InvokeResult> {
   try {
     const response = await send(connection, request, written);
-    const collected = await collectBody(response, RESPONSE_BYTES_MAX);
+    const collected = announcesOnly(request, response) ? NO_BODY : await collectBody(response, RESPONSE_BYTES_MAX);
     if (collected.kind === 'too large') return tooLarge();
     if (collected.kind === 'truncated') throw new NoAnswer('it closed the connection in the middle of its answer');
     const { body } = collected;
@@ -62,6 +63,11 @@ function send(connection: Duplex, request: PortRequest, written: () => void): Pr
     outgoing.once('close', () => reject(new NoAnswer('it closed the connection')));
     outgoing.end(body, written);
   });
+}
+
+/** The length that such an answer announces is the one of another answer. */
+function announcesOnly({ method }: PortRequest, { statusCode }: IncomingMessage): boolean {
+  return method === 'HEAD' || statusCode === 304;
 }
 
 function headOf({ statusCode = 0, rawHeaders }: IncomingMessage): HttpHead {
