@@ -8,6 +8,8 @@ import { World } from '../../../../test-support/world.js';
 import { DockerDriver } from '../docker-driver.js';
 import { EngineClient } from '../engine-client.js';
 import { EgressNetwork } from './egress-network.js';
+import { EgressSandbox } from './egress-sandbox.js';
+import { Firewall } from './firewall.js';
 
 /** Longer than a test: these look when they are told to. */
 const NEVER_MS = 1e9;
@@ -88,7 +90,7 @@ test('a subnet that the engine or the machine uses already is passed over', asyn
   await world.host.run('ip', ['route', 'del', wanted, 'dev', 'cable']);
 });
 
-test('a machine that forwards nothing, or has no nft, does not get one, and nothing is left of the attempt', async () => {
+test('a machine that forwards nothing does not get one, and nothing is left of the attempt', async () => {
   await world.host.run('sh', ['-c', 'echo 0 > /proc/sys/net/ipv4/ip_forward']);
   try {
     await expect(openNetwork('a'.repeat(16))).rejects.toThrow(/forwards nothing.*sysctl/);
@@ -132,6 +134,32 @@ test('a rule that somebody changes or removes is put back, and what sandboxes re
   expect(await handles()).toBe(untouched);
   await place.leave();
   expect(await elements()).not.toContain('elements = {');
+});
+
+test('a sandbox is allowed at most 256 addresses at a time, the newest, and none that is private', async () => {
+  const subnet = { cidr: '198.18.0.0/22', gateway: '198.18.0.1' };
+  const firewall = new Firewall(world.host, { table: 'lambda_test', bridge: 'cable', subnet, namePort: 1 });
+  await firewall.install(() => '');
+  try {
+    const sandbox = new EgressSandbox(firewall, '198.18.0.9', 1);
+    await sandbox.setHosts(['many.example']);
+    const all = Array.from({ length: 300 }, (_, index) => `9.9.${index >> 8}.${index & 255}`);
+    for (let from = 0; from < all.length; from += 16) await sandbox.allow(all.slice(from, from + 16), 60);
+    const allowed = async () => {
+      const listing = await world.host.run('nft', ['list', 'set', 'inet', 'lambda_test', 'allowed']);
+      return [...listing.matchAll(/198\.18\.0\.9 \. (\S+) timeout (\S+)/g)];
+    };
+    const pairs = await allowed();
+    expect(pairs.map(([, address]) => address).sort()).toEqual(all.slice(-256).sort());
+    expect(new Set(pairs.map(([, , timeout]) => timeout))).toEqual(new Set(['2m']));
+    await expect(sandbox.allow(['10.0.0.1'], 60)).rejects.toThrow('not public');
+    await sandbox.end();
+    expect(await allowed()).toEqual([]);
+    await sandbox.allow(['9.9.9.9'], 60);
+    expect(await allowed()).toEqual([]);
+  } finally {
+    await firewall.remove();
+  }
 });
 
 test('addresses come back to the end of the line', async () => {
