@@ -3,8 +3,9 @@ import { errorText } from '@lambda-fleet/common/errors';
 import type { Bench } from './bench.js';
 import { coldstart } from './coldstart-report.js';
 import { invoke } from './invoke-report.js';
+import { neighbours } from './neighbours-report.js';
 
-const BENCHES: Readonly<Record<string, Bench>> = { invoke, coldstart };
+const BENCHES: Readonly<Record<string, Bench>> = { invoke, coldstart, neighbours };
 
 function usage(): string {
   const flags = Object.values(BENCHES).flatMap(({ counts }) => Object.entries(counts));
