@@ -17,6 +17,9 @@ export default defineConfig({
             'scripts/**/*.test.ts',
           ],
           exclude: ['**/node_modules/**', '**/dist/**', '**/*.{contract,integration}.test.ts'],
+          // Machines are shared: what takes a second may take ten.
+          testTimeout: 30_000,
+          hookTimeout: 60_000,
         },
       },
       {
