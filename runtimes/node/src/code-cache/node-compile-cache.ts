@@ -1,5 +1,6 @@
-import { existsSync, realpathSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, realpathSync, symlinkSync } from 'node:fs';
 import Module from 'node:module';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 /** What Node has since 22.10, and its types for Node 20 do not. */
@@ -37,9 +38,26 @@ export function useCodeCache(codeCache: string | undefined, taskRoot: string): v
   try {
     const folder = join(codeCache, nodeFolder(taskRoot));
     if (existsSync(folder)) {
-      compileCache.enableCompileCache(folder);
+      compileCache.enableCompileCache(asOwn(folder));
     }
   } catch {
     // Then code is loaded as it is, and whatever is wrong with its folder comes to light.
   }
+}
+
+/**
+ * Node ends the name of its folder with the user's number, and takes no other's. Each sandbox has a user of its own, so the
+ * folder that another one filled is named anew: by links, because the cache itself is read-only.
+ */
+function asOwn(folder: string): string {
+  const uid = process.getuid?.();
+  const foreign = readdirSync(folder).filter((name) => !name.endsWith(`-${uid}`));
+  if (uid === undefined || foreign.length === 0) {
+    return folder;
+  }
+  const own = mkdtempSync(join(tmpdir(), '.code-cache-'));
+  for (const name of foreign) {
+    symlinkSync(join(folder, name), join(own, name.replace(/-\d+$/, `-${uid}`)));
+  }
+  return own;
 }
