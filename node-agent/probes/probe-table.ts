@@ -1,6 +1,5 @@
 import { fileProbes } from './file-probes.js';
 import { kernelProbes } from './kernel-probes.js';
-import { neighbourProbes } from './neighbour-probes.js';
 import { networkProbes } from './network-probes.js';
 import type { Probe } from './probe.js';
 import { protocolProbes } from './protocol-probes.js';
@@ -14,7 +13,6 @@ export const PROBES: readonly Probe[] = [
   ...kernelProbes,
   ...networkProbes,
   ...resourceProbes,
-  ...neighbourProbes,
   ...sharingProbes,
   ...protocolProbes,
   ...realmProbes,

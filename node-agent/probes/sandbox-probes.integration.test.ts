@@ -81,7 +81,7 @@ describe.each(ISOLATIONS)('under %s', (isolation) => {
   }
 });
 
-describe.concurrent('beside each other', () => {
+describe.concurrent('beside each other', { timeout: 300_000 }, () => {
   for (const probe of PROBES.filter(({ slow }) => slow)) {
     for (const isolation of ISOLATIONS) {
       test(`under ${isolation}: ${probe.name}`, async () => {
