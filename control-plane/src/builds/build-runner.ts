@@ -138,6 +138,8 @@ export class BuildRunner {
     });
     throwUnlessBuilt(end, nodeId);
     const image = readBuiltImage(end.image, imageBytesMax);
+    // Whoever follows the build reads its output before its next state.
+    await log.settled();
     await this.#advance(id, 'checking', nodeId);
     const { record: version, warnings } = await deployer.put(projectId, functionName, changes, { image });
     return { state: 'succeeded', version: version.version, warnings };

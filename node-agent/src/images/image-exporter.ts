@@ -93,7 +93,7 @@ async function sendMissing(
       const file = join(request.directory, 'layer');
       const layer = await spool(content, file, request.bytesMax);
       if (missing.delete(layer.sha256)) {
-        request.say(`Storing layer ${layer.sha256.slice(0, 12)}, ${(layer.bytes / MB).toFixed(1)} MB`);
+        request.say(`Storing layer ${layer.sha256.slice(0, 12)}, ${sizeText(layer.bytes)}`);
         await layers.send(request.buildId, layer, file, request.signal);
         sizes.set(layer.sha256, layer.bytes);
       }
@@ -153,4 +153,8 @@ function describe({ Architecture, Config }: ImageInspectInfo, layers: ImageLayer
 function listOf(value: string | string[] | null | undefined): string[] {
   if (value === null || value === undefined) return [];
   return typeof value === 'string' ? [value] : value;
+}
+
+function sizeText(bytes: number): string {
+  return bytes < MB ? `${Math.ceil(bytes / 1024)} KB` : `${(bytes / MB).toFixed(1)} MB`;
 }
