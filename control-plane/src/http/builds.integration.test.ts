@@ -258,11 +258,24 @@ describe('builds', () => {
   it('are followed from the first line to the end, and resumed after a line', async () => {
     const id = await start('told');
     await expect.poll(() => builder.builds.length).toBe(1);
+    let sawChecking = () => {};
+    const checkingSeen = new Promise<void>((resolve) => {
+      sawChecking = resolve;
+    });
+    plane.behave.check = async () => {
+      await checkingSeen;
+      return {};
+    };
     const follow = async (headers: object) => {
       const response = await fetch(`${plane.url}${builds('told')}/${id}/logs?follow=true`, {
         headers: { 'x-api-key': plane.key, ...headers },
       });
-      return response.text();
+      let text = '';
+      for await (const chunk of response.body?.pipeThrough(new TextDecoderStream()) ?? []) {
+        text += chunk;
+        if (text.includes('"state":"checking"')) sawChecking();
+      }
+      return text;
     };
     const followed = follow({});
     builder.log(id, 'one', 'two');
@@ -275,6 +288,8 @@ describe('builds', () => {
       .filter((event) => event.includes('event: log'))
       .map((event) => /"text":"([^"]*)"/.exec(event)?.[1]);
     expect(texts).toEqual(['Building on builder', 'one', 'two', 'three']);
+    // Every line before the state that it led to.
+    expect(seen.at(-2)).toContain('"state":"checking"');
     expect(seen.at(-1)).toContain('"state":"succeeded"');
     const resumed = events(await follow({ 'last-event-id': '3' }));
     expect(resumed).toHaveLength(2);
