@@ -32,7 +32,7 @@ export class BlankUnderTest {
     });
     const taskRoot = driver.taskRootInside(directories.taskDir);
     const conversation = startConversation({ runtime, stream: await instance.channel, nonce, taskRoot });
-    conversation.listen({ wantsLog: () => false, log: () => {}, closed: () => instance.channelClosed() });
+    conversation.listen({ wantsLog: () => false, log: () => false, closed: () => instance.channelClosed() });
     await conversation.hello;
     return new BlankUnderTest(conversation, directories, instance, () => places.remove(id));
   }

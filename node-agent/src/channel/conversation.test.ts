@@ -72,7 +72,7 @@ beforeEach(async () => {
   closed = new Promise((resolve) => {
     conversation.listen({
       wantsLog: (bytes) => bytes < 100,
-      log: (message, text) => logs.push({ message, text: text.toString() }),
+      log: (message, text) => logs.push({ message, text: text.toString() }) > 0,
       closed: (violation) => resolve(violation?.message ?? 'hung up'),
     });
   });
@@ -427,4 +427,26 @@ test('a flood of log lines is dropped unread and memory stays flat', async () =>
   expect(await result).toMatchObject({ kind: 'response' });
   expect(logs).toEqual([]);
   expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(64 * 1024 * 1024);
+});
+
+test('a burst of lines that are kept is read bit by bit, and none is lost', async () => {
+  await becomeIdle();
+  const result = invoke('a');
+  const line = Buffer.concat([
+    encodeHead(FrameType.LOG, { id: 'a', stream: 'stdout', level: '', ts: 1 }, 1),
+    Buffer.from('x'),
+  ]);
+  for (let block = 0; block < 10; block += 1) runtime.write(Buffer.concat(Array.from({ length: 500 }, () => line)));
+  send(FrameType.RESPONSE, { id: 'a' });
+  // A burst is let in at once; the turns of the event loop in which the rest waits are what neighbours are served in.
+  const atOnce = await new Promise<number>((resolve) => {
+    const look = setInterval(() => {
+      if (logs.length < 2_500) return;
+      clearInterval(look);
+      resolve(logs.length);
+    }, 1);
+  });
+  expect(atOnce).toBeLessThan(5_000);
+  await result;
+  expect(logs).toHaveLength(5_000);
 });

@@ -11,7 +11,7 @@ describe('ReadBudget', () => {
 
   function budget() {
     const state = { reading: true };
-    const limits = { bytesPerSecond: 1_000, burstBytes: 500 };
+    const limits = { perSecond: 1_000, burst: 500 };
     const reads = new ReadBudget({
       ...limits,
       pause: () => {

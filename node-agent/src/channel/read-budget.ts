@@ -1,8 +1,11 @@
-export interface ReadBudgetOptions {
-  /** What may be read in the long run. */
-  readonly bytesPerSecond: number;
-  /** What may be read at once after a quiet time. */
-  readonly burstBytes: number;
+export interface ReadLimits {
+  /** In the long run: bytes, or whatever is spent. */
+  readonly perSecond: number;
+  /** At once after a quiet time. */
+  readonly burst: number;
+}
+
+export interface ReadBudgetOptions extends ReadLimits {
   /** Called when nothing more may be read for now; the source must stop. */
   readonly pause: () => void;
   readonly resume: () => void;
@@ -25,22 +28,22 @@ export class ReadBudget {
   #lifted = false;
 
   constructor(private readonly options: ReadBudgetOptions) {
-    this.#tokens = options.burstBytes;
+    this.#tokens = options.burst;
   }
 
-  /** Something of this size, or as expensive as this many bytes, was read. */
-  spend(bytes: number): void {
+  /** So much was read, or something as expensive. */
+  spend(amount: number): void {
     if (this.#lifted) return;
-    this.#tokens -= bytes;
+    this.#tokens -= amount;
     // Filled only when it looks empty: the clock is not asked for every small read.
     if (this.#tokens >= 0 || this.#timer !== undefined) return;
-    const { bytesPerSecond, burstBytes, pause, resume } = this.options;
+    const { perSecond, burst, pause, resume } = this.options;
     const now = performance.now();
-    this.#tokens = Math.min(burstBytes, this.#tokens + ((now - this.#filledAt) / 1_000) * bytesPerSecond);
+    this.#tokens = Math.min(burst, this.#tokens + ((now - this.#filledAt) / 1_000) * perSecond);
     this.#filledAt = now;
     if (this.#tokens >= 0) return;
     pause();
-    const waitMs = Math.max(PAUSE_MS_MIN, (-this.#tokens / bytesPerSecond) * 1_000);
+    const waitMs = Math.max(PAUSE_MS_MIN, (-this.#tokens / perSecond) * 1_000);
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
       resume();

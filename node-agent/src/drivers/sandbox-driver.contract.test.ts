@@ -84,7 +84,7 @@ describe.each(DRIVERS)('the %s driver', (name) => {
     });
     const stream = await instance.channel;
     const conversation = new Conversation({ stream, nonce: NONCE, helloDeadlineMs: 10_000, pingIntervalMs: 10_000 });
-    conversation.listen({ wantsLog: () => false, log: () => {}, closed: () => instance.channelClosed() });
+    conversation.listen({ wantsLog: () => false, log: () => false, closed: () => instance.channelClosed() });
     const hello = await conversation.hello;
     const file = runtime === 'nodejs' ? 'index.cjs' : 'main.py';
     await writeFile(join(taskDir, file), source);
@@ -149,6 +149,7 @@ describe.each(DRIVERS)('the %s driver', (name) => {
     const seen = { stdout: '', stderr: '' };
     instance.onOutput((stream, bytes) => {
       seen[stream] += bytes.toString();
+      return 0;
     });
     await invoke();
     // Frames have the standard output of a container in a VM to themselves.

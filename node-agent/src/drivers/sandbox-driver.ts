@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 import type { RuntimeName } from '@lambda-fleet/common/runtime-names';
 import type { ImageSpec } from '@lambda-fleet/proto';
+import type { OutputListener } from './raw-output.js';
 
 /** What stands between a sandbox and its host: the kernel's namespaces, a kernel of its own, or nothing. */
 export type Isolation = 'runc' | 'gvisor' | 'none';
@@ -93,9 +94,9 @@ export interface SandboxInstance {
   readonly exited: Promise<SandboxExit>;
   /**
    * Bytes that the sandbox wrote to file descriptors 1 and 2 past the runtime's own logging.
-   * At most one listener; bytes before it is set are dropped.
+   * At most one listener, which says how many lines it kept; bytes before it is set are dropped.
    */
-  onOutput(listener: (stream: 'stdout' | 'stderr', bytes: Buffer) => void): void;
+  onOutput(listener: OutputListener): void;
   /** Processor time so far and peak memory since {@link resetPeak}; undefined where it cannot be measured. */
   usage(): SandboxUsage | undefined;
   /** Starts a new measurement of peak memory and forgets earlier kills for memory: call it before each run. */

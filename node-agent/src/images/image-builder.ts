@@ -49,7 +49,7 @@ export interface BuildSink {
 }
 
 /** Of the builder's messages. A step that writes faster waits, which its time counts for. */
-const OUTPUT_LIMITS = { bytesPerSecond: 2 * 1024 * 1024, burstBytes: 8 * 1024 * 1024 };
+const OUTPUT_LIMITS = { perSecond: 2 * 1024 * 1024, burst: 8 * 1024 * 1024 };
 const MESSAGE_COST_BYTES = 256;
 const CLOSE_MS = 5_000;
 const KILLED = /returned a non-zero code: 137$/;

@@ -1,6 +1,6 @@
 import { LogStream } from '@lambda-fleet/proto';
 import { type LogMessage, storable } from '../channel/runtime-messages.js';
-import type { OutputStream } from '../drivers/output-tap.js';
+import type { OutputStream } from '../drivers/raw-output.js';
 import type { AgentInvocation, InvocationSink } from './invocation.js';
 import { LineAssembler } from './line-assembler.js';
 
@@ -42,9 +42,12 @@ export class InvocationLog {
     this.#emit(STREAMS[message.stream], message.level, message.unixMs, text);
   }
 
-  raw(stream: OutputStream, bytes: Buffer): void {
+  /** @returns how many lines were kept */
+  raw(stream: OutputStream, bytes: Buffer): number {
+    const before = this.#sequence;
     if (this.#bytes < LOG_BYTES_MAX) this.#raw[stream].push(bytes);
     else this.#drop(bytes);
+    return this.#sequence - before;
   }
 
   /** To be called before the invocation's end is reported. */

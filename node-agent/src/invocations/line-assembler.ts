@@ -1,9 +1,10 @@
 const NEWLINE = 0x0a;
 const CARRIAGE_RETURN = 0x0d;
+const NOTHING = Buffer.alloc(0);
 
 /** Cuts raw output into lines. A line without an end is cut at `lineBytesMax`, so that nothing grows. */
 export class LineAssembler {
-  #pending: Buffer = Buffer.alloc(0);
+  #pending: Buffer = NOTHING;
 
   constructor(
     private readonly lineBytesMax: number,
@@ -13,8 +14,12 @@ export class LineAssembler {
   push(bytes: Buffer): void {
     let at = 0;
     for (let end = bytes.indexOf(NEWLINE); end !== -1; end = bytes.indexOf(NEWLINE, at)) {
-      this.#append(bytes.subarray(at, end));
-      this.flush();
+      // Whole, as nearly every line is, it is not copied.
+      if (this.#pending.length === 0 && end - at < this.lineBytesMax) this.#report(bytes.subarray(at, end));
+      else {
+        this.#append(bytes.subarray(at, end));
+        this.flush();
+      }
       at = end + 1;
     }
     if (at < bytes.length) this.#append(bytes.subarray(at));
@@ -22,10 +27,13 @@ export class LineAssembler {
 
   /** Reports what has no line end yet. */
   flush(): void {
-    if (this.#pending.length === 0) return;
     const line = this.#pending;
-    this.#pending = Buffer.alloc(0);
-    this.onLine(line.at(-1) === CARRIAGE_RETURN ? line.subarray(0, -1) : line);
+    this.#pending = NOTHING;
+    this.#report(line);
+  }
+
+  #report(line: Buffer): void {
+    if (line.length > 0) this.onLine(line.at(-1) === CARRIAGE_RETURN ? line.subarray(0, -1) : line);
   }
 
   #append(bytes: Buffer): void {

@@ -1,5 +1,5 @@
 import type { LogMessage } from '../channel/runtime-messages.js';
-import type { OutputStream } from '../drivers/output-tap.js';
+import type { OutputStream } from '../drivers/raw-output.js';
 import type { SandboxListener } from '../sandboxes/sandbox-listener.js';
 import type { InvocationLog } from './invocation-log.js';
 
@@ -42,14 +42,15 @@ export class SandboxOutput implements SandboxListener {
     return this.concurrency > 1 || (this.#entries.at(-1)?.log.admit(bytes) ?? false);
   }
 
-  log(message: LogMessage, text: Buffer): void {
+  log(message: LogMessage, text: Buffer): boolean {
     const named = message.id === undefined ? undefined : this.#entries.find((entry) => entry.id === message.id);
     const entry = named ?? this.#entries.at(-1);
-    if (entry === undefined || (this.concurrency > 1 && !entry.log.admit(text.length))) return;
+    if (entry === undefined || (this.concurrency > 1 && !entry.log.admit(text.length))) return false;
     entry.log.line(message, text);
+    return true;
   }
 
-  raw(stream: OutputStream, bytes: Buffer): void {
-    this.#entries.at(-1)?.log.raw(stream, bytes);
+  raw(stream: OutputStream, bytes: Buffer): number {
+    return this.#entries.at(-1)?.log.raw(stream, bytes) ?? 0;
   }
 }

@@ -36,7 +36,7 @@ export interface InitChannelOptions {
  * A sandbox that sends more slows itself down. What a frame and a new connection cost the agent is counted as so many bytes, so that at
  * most a fifth of a processor is spent on one.
  */
-const READ_LIMITS = { bytesPerSecond: 64 * 1024 * 1024, burstBytes: 64 * 1024 * 1024 };
+const READ_LIMITS = { perSecond: 64 * 1024 * 1024, burst: 64 * 1024 * 1024 };
 const FRAME_COST_BYTES = 512;
 const CONNECTION_COST_BYTES = 32 * 1024;
 const STEPS = [undefined, 'port', 'directory', 'missing', 'program'] as const;

@@ -6,7 +6,7 @@ import type { InitMessage, InitResult, InvokeMessage, InvokeResult } from '../ch
 import type { ProtocolViolation } from '../channel/protocol-violation.js';
 import type { RuntimeConversation } from '../channel/runtime-conversation.js';
 import { startConversation } from '../channel/start-conversation.js';
-import type { OutputStream } from '../drivers/output-tap.js';
+import type { OutputStream } from '../drivers/raw-output.js';
 import type { SandboxExit, SandboxInstance, SandboxUsage } from '../drivers/sandbox-driver.js';
 import { RunDeadlines } from './run-deadlines.js';
 import type { SandboxDirectories } from './sandbox-directories.js';
@@ -320,7 +320,7 @@ export class Sandbox {
     this.#conversation = conversation;
     conversation.listen({
       wantsLog: (bytes) => this.#listener?.wantsLog(bytes) ?? false,
-      log: (message, text) => this.#listener?.log(message, text),
+      log: (message, text) => this.#listener?.log(message, text) ?? false,
       closed: (violation) => this.#hungUp(violation),
     });
     // A process that ended while something else holds its socket open must not look alive.
@@ -331,9 +331,10 @@ export class Sandbox {
   }
 
   /** Before there is code, output is a runtime's complaint about its boot, which belongs into the error. */
-  #receiveRaw(stream: OutputStream, bytes: Buffer): void {
-    if (this.#listener !== undefined) this.#listener.raw(stream, bytes);
-    else this.#bootOutput = (this.#bootOutput + bytes.toString()).slice(0, BOOT_OUTPUT_CHARS_MAX);
+  #receiveRaw(stream: OutputStream, bytes: Buffer): number {
+    if (this.#listener !== undefined) return this.#listener.raw(stream, bytes);
+    this.#bootOutput = (this.#bootOutput + bytes.toString()).slice(0, BOOT_OUTPUT_CHARS_MAX);
+    return 0;
   }
 
   /** A stop may come while something is awaited, and then what was just made has to go too. */

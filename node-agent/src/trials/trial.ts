@@ -117,6 +117,7 @@ class Trial {
     const instance = await this.#starting;
     instance.onOutput((_, bytes) => {
       this.#output = (this.#output + bytes.toString()).slice(-1_000);
+      return 0;
     });
     const ended = instance.exited.then(({ code, signal }) => {
       throw new Error(
@@ -132,7 +133,7 @@ class Trial {
       taskRoot: driver.taskRootInside(directories.taskDir),
     });
     this.#conversation = conversation;
-    conversation.listen({ wantsLog: () => false, log: () => {}, closed: () => instance.channelClosed() });
+    conversation.listen({ wantsLog: () => false, log: () => false, closed: () => instance.channelClosed() });
     await conversation.hello;
     const bootMs = performance.now() - startedAt;
     const code = trialCode(runtime);

@@ -1,10 +1,8 @@
 import type { Duplex } from 'node:stream';
 import type { ChannelListener } from '../../channel/channel-listener.js';
-import { ReadBudget } from '../../channel/read-budget.js';
 import { ReadGate } from '../../channel/read-gate.js';
 import { HeapAbort } from '../heap-abort.js';
-import { type OutputListener, type OutputStream, OutputTap } from '../output-tap.js';
-import { RAW_OUTPUT_LIMITS } from '../raw-output-limits.js';
+import { type OutputListener, RawOutput } from '../raw-output.js';
 import type { SandboxExit, SandboxInstance, SandboxLimits, SandboxUsage } from '../sandbox-driver.js';
 import { AttachedChannel } from './attached-channel.js';
 import { type Cgroup, locateCgroup, openCgroup } from './cgroup.js';
@@ -38,8 +36,7 @@ const EVIDENCE_AFTER_MS = 1_000;
 export class DockerSandbox implements SandboxInstance {
   readonly channel: Promise<Duplex>;
   readonly exited: Promise<SandboxExit>;
-  readonly #output = new OutputTap();
-  readonly #rawReads: ReadBudget;
+  readonly #output: RawOutput;
   readonly #heapAbort = new HeapAbort();
   #cgroup: Cgroup | undefined;
   /** Kills for memory before the present run. */
@@ -56,12 +53,12 @@ export class DockerSandbox implements SandboxInstance {
   constructor(private readonly options: DockerSandboxOptions) {
     const { listener, attached } = options;
     const gate = new ReadGate(attached);
-    this.#rawReads = new ReadBudget({
-      ...RAW_OUTPUT_LIMITS,
+    const output = new RawOutput({
       pause: () => gate.hold('raw output'),
       resume: () => gate.release('raw output'),
     });
-    let onStdout = (bytes: Buffer): void => this.#raw('stdout', bytes);
+    this.#output = output;
+    let onStdout = (bytes: Buffer): void => output.push('stdout', bytes);
     if (listener === undefined) {
       const channel = new AttachedChannel(attached, gate);
       onStdout = (bytes) => channel.receive(bytes);
@@ -71,7 +68,7 @@ export class DockerSandbox implements SandboxInstance {
     }
     const onStderr = (bytes: Buffer): void => {
       this.#heapAbort.push(bytes);
-      this.#raw('stderr', bytes);
+      output.push('stderr', bytes);
     };
     const demux = new OutputDemux((stream, bytes) => (stream === 'stdout' ? onStdout(bytes) : onStderr(bytes)));
     attached.on('data', (chunk: Buffer) => demux.push(chunk));
@@ -143,11 +140,6 @@ export class DockerSandbox implements SandboxInstance {
     return this.#removing;
   }
 
-  #raw(stream: OutputStream, bytes: Buffer): void {
-    this.#rawReads.spend(bytes.length);
-    this.#output.push(stream, bytes);
-  }
-
   /** Why it ended, when the engine has not told how yet. */
   #tellEvidence(): void {
     if (!this.#killedForMemory && !this.#heapAbort.seen) return;
@@ -159,7 +151,7 @@ export class DockerSandbox implements SandboxInstance {
   async #remove(): Promise<void> {
     const { engine, containerId, listener, onRemoved, place } = this.options;
     listener?.close();
-    this.#rawReads.lift();
+    this.#output.lift();
     // The engine would wait for processes that cannot die: half a minute under gVisor.
     this.thaw();
     await engine.remove(containerId);

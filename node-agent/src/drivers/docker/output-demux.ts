@@ -1,4 +1,4 @@
-import type { OutputStream } from '../output-tap.js';
+import type { OutputStream } from '../raw-output.js';
 
 const HEADER_BYTES = 8;
 const STDERR = 2;

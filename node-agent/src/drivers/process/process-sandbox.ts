@@ -3,7 +3,6 @@ import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { withDeadline } from '@lambda-fleet/common/deadline';
 import type { ChannelListener } from '../../channel/channel-listener.js';
-import { ReadBudget } from '../../channel/read-budget.js';
 import {
   findMarkedProcesses,
   firstChild,
@@ -13,8 +12,7 @@ import {
   resetPeakMemory,
 } from '../../host/process-table.js';
 import { HeapAbort } from '../heap-abort.js';
-import { type OutputListener, type OutputStream, OutputTap } from '../output-tap.js';
-import { RAW_OUTPUT_LIMITS } from '../raw-output-limits.js';
+import { type OutputListener, RawOutput } from '../raw-output.js';
 import type { SandboxExit, SandboxInstance, SandboxLimits, SandboxUsage } from '../sandbox-driver.js';
 import { killProcess } from './kill-process.js';
 
@@ -40,8 +38,7 @@ export interface ProcessSandboxOptions {
 export class ProcessSandbox implements SandboxInstance {
   readonly channel: Promise<Duplex>;
   readonly exited: Promise<SandboxExit>;
-  readonly #output = new OutputTap();
-  readonly #rawReads: ReadBudget;
+  readonly #output: RawOutput;
   readonly #heapAbort = new HeapAbort();
   #running = true;
   #killedForMemory = false;
@@ -53,8 +50,7 @@ export class ProcessSandbox implements SandboxInstance {
     this.channel = options.listener.connected;
     this.#memoryBytesMax = options.memoryBytesMax;
     const { stdout, stderr } = options.child;
-    this.#rawReads = new ReadBudget({
-      ...RAW_OUTPUT_LIMITS,
+    this.#output = new RawOutput({
       pause: () => {
         stdout?.pause();
         stderr?.pause();
@@ -64,10 +60,10 @@ export class ProcessSandbox implements SandboxInstance {
         stderr?.resume();
       },
     });
-    stdout?.on('data', (bytes: Buffer) => this.#raw('stdout', bytes));
+    stdout?.on('data', (bytes: Buffer) => this.#output.push('stdout', bytes));
     stderr?.on('data', (bytes: Buffer) => {
       this.#heapAbort.push(bytes);
-      this.#raw('stderr', bytes);
+      this.#output.push('stderr', bytes);
     });
     this.exited = this.#watch();
   }
@@ -111,11 +107,6 @@ export class ProcessSandbox implements SandboxInstance {
     this.checkMemory();
   }
 
-  #raw(stream: OutputStream, bytes: Buffer): void {
-    this.#rawReads.spend(bytes.length);
-    this.#output.push(stream, bytes);
-  }
-
   /** Kills the sandbox when it uses more than it may. */
   checkMemory(): void {
     const bytes = this.#running ? privateMemoryBytes(this.#functionPid()) : undefined;
@@ -140,7 +131,7 @@ export class ProcessSandbox implements SandboxInstance {
 
   async #stop(): Promise<void> {
     this.options.listener.close();
-    this.#rawReads.lift();
+    this.#output.lift();
     this.#killGroup();
     await withDeadline('ending a sandbox process', STOP_DEADLINE_MS, this.exited);
     await this.#killRest();
@@ -175,7 +166,7 @@ export class ProcessSandbox implements SandboxInstance {
           resolve({ code, signal });
         }),
     );
-    this.#rawReads.lift();
+    this.#output.lift();
     await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, OUTPUT_GRACE_MS))]);
     child.stdout?.destroy();
     child.stderr?.destroy();

@@ -228,7 +228,7 @@ describe.each(['runc', 'gvisor'] as const)('with %s', (isolation) => {
       await writeFile(join(directories.taskDir, 'index.mjs'), PROBE);
       const stream = await instance.channel;
       const conversation = startConversation({ runtime: 'nodejs', stream, nonce, taskRoot: '/var/task' });
-      conversation.listen({ wantsLog: () => false, log: () => {}, closed: () => instance.channelClosed() });
+      conversation.listen({ wantsLog: () => false, log: () => false, closed: () => instance.channelClosed() });
       await conversation.hello;
       const fixed = {
         functionName: 'f',
