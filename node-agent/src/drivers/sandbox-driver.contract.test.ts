@@ -45,6 +45,7 @@ describe.each(DRIVERS)('the %s driver', (name) => {
 
   afterAll(async () => {
     await driver?.removeLeftovers();
+    await driver?.close?.();
     await rm(root, { recursive: true, force: true });
   });
 

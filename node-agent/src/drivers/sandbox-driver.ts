@@ -85,7 +85,17 @@ export interface SandboxLimits {
   readonly cpus: number;
 }
 
-export interface SandboxInstance {
+/** What a sandbox takes of its machine. */
+export interface SandboxResources {
+  /** Processor time so far and peak memory since {@link resetPeak}; undefined where it cannot be measured. */
+  usage(): SandboxUsage | undefined;
+  /** Starts a new measurement of peak memory and forgets earlier kills for memory: call it before each run. */
+  resetPeak(): void;
+  /** Whether other sandboxes are served first when processors are short. Does nothing where that cannot be said. */
+  yieldProcessor(yielding: boolean): void;
+}
+
+export interface SandboxInstance extends SandboxResources {
   /**
    * What the runtime sends and receives, once it has opened the channel; not authenticated. Rejects when the sandbox
    * is stopped before. The stream closes when the runtime hangs up or ends.
@@ -97,10 +107,6 @@ export interface SandboxInstance {
    * At most one listener, which says how many lines it kept; bytes before it is set are dropped.
    */
   onOutput(listener: OutputListener): void;
-  /** Processor time so far and peak memory since {@link resetPeak}; undefined where it cannot be measured. */
-  usage(): SandboxUsage | undefined;
-  /** Starts a new measurement of peak memory and forgets earlier kills for memory: call it before each run. */
-  resetPeak(): void;
   /** Sets the limits of a running sandbox. Throws when they cannot be set; the sandbox is useless then. */
   setLimits(limits: SandboxLimits): void;
   /** With `egress`: the only hosts that it reaches from now on; empty is every public address. */

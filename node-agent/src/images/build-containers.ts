@@ -1,19 +1,16 @@
-import { readdir, rmdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { Logger } from '@lambda-fleet/common/logger';
+import { CgroupParent } from '../host/cgroup-parent.js';
 import type { ImageEngine } from './image-engine.js';
 
 /** Of one step. The builder cannot be told, so each container is limited when the engine reports that it was made. */
 const PIDS_MAX = 1_024;
-
-const CGROUP_ROOT = '/sys/fs/cgroup';
 
 /**
  * The containers in which the steps of this agent's builds run. The builder gives them no label and any name; what tells them
  * from all others is their parent cgroup, which is the agent's own and which no step can choose.
  */
 export class BuildContainers {
-  readonly cgroupParent: string;
+  readonly #cgroupParent: CgroupParent;
   readonly #noted = new Set<string>();
   /** Some may have been made that nobody told of. */
   #missed = false;
@@ -21,10 +18,14 @@ export class BuildContainers {
   constructor(
     private readonly engine: ImageEngine,
     owner: string,
-    private readonly cgroupDriver: string,
+    cgroupDriver: string,
     private readonly log: Logger,
   ) {
-    this.cgroupParent = cgroupDriver === 'systemd' ? `lambda-build-${owner}.slice` : `/lambda-build-${owner}`;
+    this.#cgroupParent = new CgroupParent('builds', owner, cgroupDriver);
+  }
+
+  get cgroupParent(): string {
+    return this.#cgroupParent.name;
   }
 
   /** Notes and limits each from now on, until the signal is aborted. Resolves when it listens. */
@@ -46,7 +47,7 @@ export class BuildContainers {
     this.#missed = false;
     for (const id of this.#noted) await this.engine.removeContainer(id);
     this.#noted.clear();
-    await this.#removeCgroup();
+    await this.#cgroupParent.remove();
   }
 
   /** Looks at every container of the engine and removes those of this agent's builds. Returns how many. */
@@ -57,7 +58,7 @@ export class BuildContainers {
       await this.engine.removeContainer(id);
       removed += 1;
     }
-    await this.#removeCgroup();
+    await this.#cgroupParent.remove();
     return removed;
   }
 
@@ -65,6 +66,7 @@ export class BuildContainers {
     try {
       if (!(await this.#isOurs(id))) return;
       this.#noted.add(id);
+      this.#cgroupParent.yieldToOthers();
       await this.engine.limitProcesses(id, PIDS_MAX);
     } catch (err) {
       // A short step is over before it can be limited.
@@ -74,14 +76,5 @@ export class BuildContainers {
 
   async #isOurs(id: string): Promise<boolean> {
     return (await this.engine.inspectContainer(id))?.HostConfig.CgroupParent === this.cgroupParent;
-  }
-
-  /** The engine leaves the parent behind, one folder for each controller. Best effort: it is used again. */
-  async #removeCgroup(): Promise<void> {
-    if (this.cgroupDriver !== 'cgroupfs') return;
-    for (const name of await readdir(CGROUP_ROOT).catch(() => [])) {
-      await rmdir(join(CGROUP_ROOT, name, this.cgroupParent)).catch(() => undefined);
-    }
-    await rmdir(join(CGROUP_ROOT, this.cgroupParent)).catch(() => undefined);
   }
 }

@@ -21,13 +21,13 @@ export class Meter {
     this.#sandbox = sandbox;
     this.#shared = sandbox.inFlight > 0;
     this.#begunBefore = sandbox.invocationsBegun;
-    if (!this.#shared) sandbox.resetPeak();
-    this.#before = sandbox.usage();
+    if (!this.#shared) sandbox.resources?.resetPeak();
+    this.#before = sandbox.resources?.usage();
   }
 
   /** Takes the final measurement; the first one that succeeds counts, because a sandbox that ended has none. */
   finish(): void {
-    this.#after ??= this.#sandbox?.usage();
+    this.#after ??= this.#sandbox?.resources?.usage();
     // One of those that began is this one.
     this.#shared ||= (this.#sandbox?.invocationsBegun ?? 0) > this.#begunBefore + 1;
   }

@@ -58,6 +58,7 @@ class UnreliableDriver implements SandboxDriver {
       onOutput: () => {},
       usage: () => undefined,
       resetPeak: () => {},
+      yieldProcessor: () => {},
       setLimits: () => {},
       setEgressHosts: async () => {},
       freeze: () => {},

@@ -6,6 +6,7 @@ import { BlankStock } from './blank-stock.js';
 import type { Amount } from './budget.js';
 import { IdleFreezer } from './idle-freezer.js';
 import { IdleSandboxes } from './idle-sandboxes.js';
+import { LongRuns } from './long-runs.js';
 import { MemoryPressure } from './memory-pressure.js';
 import { countSandboxes, type PoolFigures } from './pool-figures.js';
 import { Sandbox } from './sandbox.js';
@@ -47,6 +48,7 @@ export class SandboxPool {
   readonly #idle = new IdleSandboxes();
   readonly #blanks: BlankStock;
   readonly #freezer: IdleFreezer;
+  readonly #longRuns: LongRuns;
   readonly #pressure: MemoryPressure;
   readonly #keepAlive = new WeakMap<Sandbox, NodeJS.Timeout>();
   /** Sandboxes to be kept of a shape, by its key. */
@@ -61,6 +63,7 @@ export class SandboxPool {
   constructor(private readonly options: SandboxPoolOptions) {
     this.#accounts = new SandboxAccounts({ memoryBytes: options.memoryBytes, slots: options.slots });
     this.#freezer = new IdleFreezer(this.#idle.idle, options.log);
+    this.#longRuns = new LongRuns(options.log);
     this.#pressure = new MemoryPressure({
       availableBytes: options.availableBytes,
       giveUpOne: () => this.#giveUpOne(),
@@ -219,6 +222,7 @@ export class SandboxPool {
     this.#closing = true;
     this.#blanks.close();
     this.#freezer.close();
+    this.#longRuns.close();
     this.#pressure.close();
     const all = [...this.#all];
     for (const sandbox of all) sandbox.stop('agent_stopping');
@@ -319,6 +323,7 @@ export class SandboxPool {
   #changed(sandbox: Sandbox, from: SandboxState): void {
     const { state } = sandbox;
     this.#idle.update(sandbox);
+    this.#longRuns.update(sandbox);
     if (state === 'idle' && from !== 'idle') {
       this.#keepAliveFrom(sandbox);
       this.#freezer.wake();

@@ -7,7 +7,7 @@ import type { ProtocolViolation } from '../channel/protocol-violation.js';
 import type { RuntimeConversation } from '../channel/runtime-conversation.js';
 import { startConversation } from '../channel/start-conversation.js';
 import type { OutputStream } from '../drivers/raw-output.js';
-import type { SandboxExit, SandboxInstance, SandboxUsage } from '../drivers/sandbox-driver.js';
+import type { SandboxExit, SandboxInstance, SandboxResources } from '../drivers/sandbox-driver.js';
 import { RunDeadlines } from './run-deadlines.js';
 import type { SandboxDirectories } from './sandbox-directories.js';
 import { describeExit, exitWithin } from './sandbox-exit.js';
@@ -149,12 +149,9 @@ export class Sandbox {
     this.#listener = listener;
   }
 
-  usage(): SandboxUsage | undefined {
-    return this.#instance?.usage();
-  }
-
-  resetPeak(): void {
-    this.#instance?.resetPeak();
+  /** What it takes of the machine; undefined before it runs. */
+  get resources(): SandboxResources | undefined {
+    return this.#instance;
   }
 
   /** Gives a blank, booted or booting, to a version. Once, and for good. */

@@ -50,6 +50,10 @@ test('version 2 limits and freezing are written in their own form', async () => 
   cgroup.setLimits({ memoryMb: 64, cpus: 0.5 });
   expect(await read('memory.max')).toBe('67108864');
   expect(await read('cpu.max')).toBe('50000 100000');
+  cgroup.setYielding(true);
+  expect(await read('cpu.weight')).toBe('12');
+  cgroup.setYielding(false);
+  expect(await read('cpu.weight')).toBe('100');
   cgroup.setFrozen(true);
   expect(await read('cgroup.freeze')).toBe('1');
   thaw({ version: 2, ...everywhere() });
@@ -69,6 +73,10 @@ test('version 1 limits and freezing are written in their own form, with and with
   expect(await read('memory.limit_in_bytes')).toBe('536870912');
   // The kernel refuses less than a millisecond.
   expect(await read('cpu.cfs_quota_us')).toBe('1000');
+  cgroup.setYielding(true);
+  expect(await read('cpu.shares')).toBe('128');
+  cgroup.setYielding(false);
+  expect(await read('cpu.shares')).toBe('1024');
   cgroup.setFrozen(true);
   expect(await read('freezer.state')).toBe('FROZEN');
   thaw({ version: 1, ...everywhere() });

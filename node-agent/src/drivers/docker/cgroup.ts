@@ -1,6 +1,7 @@
 import { closeSync, existsSync, openSync, readFileSync, readSync, writeFileSync, writeSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { EQUAL, YIELDING } from '../../host/processor-weights.js';
 import type { SandboxLimits, SandboxUsage } from '../sandbox-driver.js';
 
 const CGROUP_ROOT = '/sys/fs/cgroup';
@@ -21,6 +22,8 @@ export interface Cgroup {
   memoryKills(): number | undefined;
   /** Throws when the kernel refuses: the cgroup is gone, or uses more than it is to have. */
   setLimits(limits: SandboxLimits): void;
+  /** Whether it weighs less than its siblings. Does nothing when the cgroup is gone. */
+  setYielding(yielding: boolean): void;
   /** Does nothing when the cgroup is gone. Takes 0.3–2 ms, thawing as well. */
   setFrozen(frozen: boolean): void;
   close(): void;
@@ -98,6 +101,7 @@ function openVersion1(place: CgroupPlace): Cgroup {
       }
       writeFileSync(join(place.cpuQuota, 'cpu.cfs_quota_us'), String(cpuQuotaUs(cpus)));
     },
+    setYielding: (yielding) => writeIfThere(join(place.cpuQuota, 'cpu.shares'), (yielding ? YIELDING : EQUAL).version1),
     setFrozen: (frozen) => writeIfThere(join(place.freezer, 'freezer.state'), frozen ? 'FROZEN' : 'THAWED'),
     close: () => closeAll(cpu, peak, control),
   };
@@ -116,6 +120,7 @@ function openVersion2(place: CgroupPlace): Cgroup {
       writeFileSync(join(place.memory, 'memory.max'), String(memoryMb * MB));
       writeFileSync(join(place.cpuQuota, 'cpu.max'), `${cpuQuotaUs(cpus)} ${CPU_PERIOD_US}`);
     },
+    setYielding: (yielding) => writeIfThere(join(place.cpuQuota, 'cpu.weight'), (yielding ? YIELDING : EQUAL).version2),
     setFrozen: (frozen) => writeIfThere(join(place.freezer, 'cgroup.freeze'), frozen ? '1' : '0'),
     close: () => closeAll(cpu, peak, events),
   };

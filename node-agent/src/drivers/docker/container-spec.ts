@@ -40,6 +40,7 @@ export interface ContainerSpecInput {
   readonly attachment: EgressAttachment | undefined;
   readonly nodeId: string;
   readonly owner: string;
+  readonly cgroupParent: string;
   /** Image digest, so that moving the tag does not change a node's sandboxes halfway. */
   readonly imageId: string;
   /** Program and arguments; `{heapMb}` stands for the heap limit. */
@@ -99,6 +100,7 @@ export function containerSpec(input: ContainerSpecInput): ContainerCreateOptions
       Tmpfs: { '/tmp': `rw,nosuid,nodev,exec,mode=1777,size=${TMP_MB}m,nr_inodes=65536` },
       CapDrop: ['ALL'],
       SecurityOpt: ['no-new-privileges', ...(sandbox.isolation === 'gvisor' ? [] : [`seccomp=${SECCOMP_PROFILE}`])],
+      CgroupParent: input.cgroupParent,
       Memory: memoryBytes,
       MemorySwap: memoryBytes,
       CpuPeriod: CPU_PERIOD_US,

@@ -5,6 +5,7 @@ import { errorText } from '@lambda-fleet/common/errors';
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { ContainerCreateOptions } from 'dockerode';
 import { type ChannelListener, listenForRuntime, SOCKET_NAME } from '../../channel/channel-listener.js';
+import { CgroupParent } from '../../host/cgroup-parent.js';
 import type { ImageCache } from '../../images/image-cache.js';
 import type {
   FoundSandbox,
@@ -76,6 +77,7 @@ export class DockerDriver implements SandboxDriver {
   readonly memoryBytesMax: number | undefined;
   readonly #images: RuntimeImages;
   readonly #users: SandboxUsers;
+  readonly #cgroupParent: CgroupParent;
   readonly #transport: 'socket' | 'attach';
   readonly #sharesKernel: boolean;
   #egress: EgressNetwork | undefined;
@@ -96,6 +98,7 @@ export class DockerDriver implements SandboxDriver {
     this.#transport = channelTransport === 'auto' ? (this.#sharesKernel ? 'socket' : 'attach') : channelTransport;
     this.memoryBytesMax = this.#sharesKernel ? undefined : Math.floor(description.memoryBytes * MEMORY_SHARE);
     this.#users = new SandboxUsers(options.owner);
+    this.#cgroupParent = new CgroupParent('sandboxes', options.owner, description.cgroups.driver);
     this.#images = new RuntimeImages(engine, options.imagePrefix ?? DEFAULT_IMAGE_PREFIX);
   }
 
@@ -142,6 +145,7 @@ export class DockerDriver implements SandboxDriver {
 
   async close(): Promise<void> {
     await this.#egress?.close();
+    await this.#cgroupParent.remove();
   }
 
   async runtimes() {
@@ -177,6 +181,7 @@ export class DockerDriver implements SandboxDriver {
       };
       const sandbox = new DockerSandbox({ engine: this.engine, containerId: id, attached, listener, place, onRemoved });
       await this.engine.start(id);
+      this.#cgroupParent.yieldToOthers();
       if (place !== undefined) await this.#secure(place, id, sandbox);
       // The runtime boots meanwhile.
       if (this.#sharesKernel) await this.#measure(sandbox, spec.id);
@@ -208,7 +213,8 @@ export class DockerDriver implements SandboxDriver {
     const { nodeId, owner } = this.options;
     const gvisor = attachment === undefined ? RUNSC : RUNSC_EGRESS;
     const engineRuntime = sandbox.isolation === 'gvisor' ? gvisor : undefined;
-    const input = { sandbox, user, transport: this.#transport, engineRuntime, attachment, nodeId, owner };
+    const cgroupParent = this.#cgroupParent.name;
+    const input = { sandbox, user, transport: this.#transport, engineRuntime, attachment, nodeId, owner, cgroupParent };
     if (functionImage !== undefined) {
       return imageContainerSpec({ ...input, imageId: functionImage }, this.#functionImages().init);
     }

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { VersionSpec } from '@lambda-fleet/proto';
 import Docker from 'dockerode';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -50,6 +50,7 @@ const probes = {
   },
   descriptors: () => { let n = 0; const code = attempt(() => { for (; n < 5000; n++) fs.openSync('/dev/null'); }); return { n, code }; },
   hostname: () => os.hostname(),
+  compute: ({ ms }) => { const until = Date.now() + ms; while (Date.now() < until); },
   input: () => fs.readFileSync(0, 'utf8'),
 };
 export const handler = async ({ probe, ...args }) => probes[probe](args);
@@ -202,6 +203,7 @@ test('the kernel’s own files hold the limits', async () => {
     expect(await read(place.memory, 'memory.swap.max')).toBe('0');
     expect(await read(place.cpu, 'cpu.max')).toBe('50000 100000');
     expect(await read(place.memory, 'pids.max')).toBe('64');
+    expect(await read(dirname(place.cpu), 'cpu.weight')).toBe('12');
     return;
   }
   expect(await read(place.memory, 'memory.limit_in_bytes')).toBe(String(MEMORY_MB * MB));
@@ -211,4 +213,18 @@ test('the kernel’s own files hold the limits', async () => {
   expect(await read(beside('cpu'), 'cpu.cfs_quota_us')).toBe('50000');
   expect(await read(beside('cpu'), 'cpu.cfs_period_us')).toBe('100000');
   expect(await read(beside('pids'), 'pids.max')).toBe('64');
+  expect(await read(dirname(beside('cpu')), 'cpu.shares')).toBe('128');
+});
+
+test('a sandbox that computes for long yields to the others, until it is idle again', async () => {
+  const { State: state } = await docker.getContainer(containerId).inspect();
+  const place = await locateCgroup(state.Pid, containerId);
+  if (place === undefined) throw new Error('the cgroup of the container was not found on this machine');
+  const file = join(place.cpuQuota, place.version === 1 ? 'cpu.shares' : 'cpu.weight');
+  const weight = async () => Number(await readFile(file, 'utf8'));
+  const before = await weight();
+  const computing = probe('compute', { ms: 3_000 });
+  await expect.poll(weight, { timeout: 10_000 }).toBeLessThan(before / 4);
+  await computing;
+  await expect.poll(weight, { timeout: 10_000 }).toBe(before);
 });

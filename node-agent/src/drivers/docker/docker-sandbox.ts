@@ -102,6 +102,10 @@ export class DockerSandbox implements SandboxInstance {
     this.#killsBefore = this.#cgroup?.memoryKills() ?? this.#killsBefore;
   }
 
+  yieldProcessor(yielding: boolean): void {
+    this.#cgroup?.setYielding(yielding);
+  }
+
   setLimits(limits: SandboxLimits): void {
     if (this.#cgroup === undefined) throw new Error('the cgroup of the sandbox is not known');
     this.#cgroup.setLimits(limits);

@@ -83,6 +83,9 @@ export class ProcessSandbox implements SandboxInstance {
     resetPeakMemory(this.#functionPid());
   }
 
+  /** Not without cgroups. */
+  yieldProcessor(): void {}
+
   /** Processor time is not limited. */
   setLimits({ memoryMb }: SandboxLimits): void {
     this.#memoryBytesMax = memoryMb * MB;
