@@ -49,6 +49,8 @@ export interface NeighboursOptions extends BenchOptions {
   readonly rounds: number;
   /** Of each quiet and each hostile phase. */
   readonly seconds: number;
+  /** Names of hostile functions; default all. */
+  readonly only?: readonly string[];
 }
 
 /**
@@ -56,8 +58,8 @@ export interface NeighboursOptions extends BenchOptions {
  * the same node and under the same isolation. Quiet and hostile phases alternate.
  */
 export async function benchNeighbours(options: NeighboursOptions): Promise<NeighboursReport> {
-  const { signal, onProgress, rounds, seconds } = options;
-  const hostiles = await readHostileFunctions();
+  const { signal, onProgress, rounds, seconds, only } = options;
+  const hostiles = (await readHostileFunctions()).filter(({ name }) => only?.includes(name) ?? true);
   let system: RunningSystem | undefined;
   try {
     onProgress('starting a system of its own');

@@ -20,7 +20,7 @@ export const neighbours: Bench = {
   },
 };
 
-function missedBounds({ rows }: NeighboursReport): string[] {
+export function missedBounds({ rows }: NeighboursReport): string[] {
   return rows.flatMap(({ hostile, isolation, p50Ratio, p99Ms, wrongEnds }) => [
     ...(p50Ratio >= P50_RATIO_MAX ? [`${hostile}, ${isolation}: p50 is ${p50Ratio} × its quiet value`] : []),
     ...(p99Ms >= P99_MS_MAX ? [`${hostile}, ${isolation}: p99 is ${p99Ms} ms`] : []),
