@@ -2,10 +2,10 @@ import { ReadBudget, type ReadLimits } from './read-budget.js';
 import { type Pausable, ReadGate } from './read-gate.js';
 
 /**
- * Lines that are kept cost the agent, the control plane and its database 60 µs together: an eighth of a processor. With 5,000 a
+ * Lines that are kept cost the agent, the control plane and its database 60 µs together: a sixth of a processor. With 5,000 a
  * second, one call in a hundred of a neighbour took 60 ms on two processors, and with this 40.
  */
-export const KEPT_LINE_LIMITS: ReadLimits = { perSecond: 2_000, burst: 1_000 };
+export const KEPT_LINE_LIMITS: ReadLimits = { perSecond: 2_500, burst: 1_000 };
 
 /** Several {@link ReadBudget}s of one source, which stops while one of them is used up. */
 export class ReadBudgets<What extends string> {

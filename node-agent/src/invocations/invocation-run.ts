@@ -32,10 +32,17 @@ export interface InvocationRunOptions {
   readonly compiled: CompiledCode;
   /** Where the output of each sandbox goes; shared by all runs, because a sandbox outlives them. */
   readonly outputs: WeakMap<Sandbox, SandboxOutput>;
+  /**
+   * Called instead of reporting an end when the sandbox, warm, turned out to have ended before the event entered it:
+   * another takes the invocation, with its log.
+   */
+  readonly onMissed: (log: InvocationLog) => void;
+  /** Of an invocation that missed another sandbox. */
+  readonly invocationLog?: InvocationLog | undefined;
   readonly log: Logger;
 }
 
-/** One accepted invocation in its sandbox. {@link finished} resolves after the sink has its end, and never rejects. */
+/** One accepted invocation in its sandbox. {@link finished} resolves after the sink has its end or it was missed, and never rejects. */
 export class InvocationRun {
   readonly finished: Promise<void>;
   readonly #startedAtUnixMs = Date.now();
@@ -48,9 +55,9 @@ export class InvocationRun {
   constructor(
     private readonly options: InvocationRunOptions,
     private readonly sandbox: Sandbox,
-    start: StartPath,
+    private readonly start: StartPath,
   ) {
-    this.#log = new InvocationLog(options.invocation, options.sink);
+    this.#log = options.invocationLog ?? new InvocationLog(options.invocation, options.sink);
     this.#keep = !options.invocation.invoke.singleUse;
     this.#meter.start = start;
     this.finished = this.#finish(start === StartPath.WARM ? this.#runWarm() : this.#runNew());
@@ -71,6 +78,11 @@ export class InvocationRun {
     try {
       verdict = await work;
     } catch (err) {
+      if (this.start === StartPath.WARM && isMissed(err)) {
+        this.options.outputs.get(this.sandbox)?.end(this.invocation.invoke.invocationId);
+        this.options.onMissed(this.#log);
+        return;
+      }
       verdict = await this.#afterFailure(err);
     }
     this.#meter.finish();
@@ -165,7 +177,7 @@ export class InvocationRun {
     const { invoke } = this.invocation;
     this.#meter.finish();
     if (err instanceof RunAbandoned) return fromAbandoned(err.reason, invoke.invocationId, this.sandbox.shape);
-    if (this.#phase === 'run' && err instanceof ChannelClosed && !err.entered) {
+    if (this.#phase === 'run' && isMissed(err)) {
       return notStarted('The program ended before it took the event.');
     }
     if (this.#phase === 'boot') {
@@ -205,6 +217,11 @@ export class InvocationRun {
       kind: invoke.kind,
     };
   }
+}
+
+/** It is certain that nothing of the event has entered the sandbox. */
+function isMissed(err: unknown): boolean {
+  return err instanceof ChannelClosed && !err.entered;
 }
 
 function initMessage({ spec }: AgentInvocation, sandbox: Sandbox): InitMessage {

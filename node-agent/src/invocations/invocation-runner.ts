@@ -11,11 +11,13 @@ import {
 } from '@lambda-fleet/proto';
 import type { ArtifactCache } from '../artifacts/artifact-cache.js';
 import type { LinkedTrees } from '../artifacts/linked-trees.js';
+import type { Isolation } from '../drivers/sandbox-driver.js';
 import type { Sandbox } from '../sandboxes/sandbox.js';
 import type { SandboxPool } from '../sandboxes/sandbox-pool.js';
 import { alreadyChecked } from './already-checked.js';
 import type { CompiledCode } from './compiled-code.js';
 import type { AgentInvocation, InvocationSink } from './invocation.js';
+import type { InvocationLog } from './invocation-log.js';
 import { InvocationRun } from './invocation-run.js';
 import type { SandboxOutput } from './sandbox-output.js';
 import { type HostOffer, isolationFor, shapeOf } from './shape-of.js';
@@ -133,11 +135,7 @@ export class InvocationRunner {
     }
   }
 
-  #start(
-    invocation: AgentInvocation,
-    isolation: NonNullable<ReturnType<typeof isolationFor>>,
-    sink: InvocationSink,
-  ): void {
+  #start(invocation: AgentInvocation, isolation: Isolation, sink: InvocationSink, invocationLog?: InvocationLog): void {
     const { pool, offer } = this.options;
     const { spec } = invocation;
     const shape = shapeOf(spec, isolation, offer);
@@ -153,7 +151,7 @@ export class InvocationRunner {
       return;
     }
     // One that still boots saves less than it promises.
-    this.#run(invocation, sink, sandbox, sandbox.state === 'blank' ? StartPath.BLANK : StartPath.COLD);
+    this.#run(invocation, sink, sandbox, sandbox.state === 'blank' ? StartPath.BLANK : StartPath.COLD, invocationLog);
   }
 
   #startCheck(invocation: AgentInvocation, sink: InvocationSink): void {
@@ -162,11 +160,22 @@ export class InvocationRunner {
     else this.#start(invocation, isolation, sink);
   }
 
-  #run(invocation: AgentInvocation, sink: InvocationSink, sandbox: Sandbox, start: StartPath): void {
-    const run = new InvocationRun({ ...this.options, invocation, sink, outputs: this.#outputs }, sandbox, start);
+  #run(
+    invocation: AgentInvocation,
+    sink: InvocationSink,
+    sandbox: Sandbox,
+    start: StartPath,
+    invocationLog?: InvocationLog,
+  ): void {
+    // A program that ends after its answer may be found out only by the next invocation.
+    const onMissed = (log: InvocationLog): void => this.#start(invocation, sandbox.kind.isolation, sink, log);
+    const options = { ...this.options, invocation, sink, outputs: this.#outputs, onMissed, invocationLog };
+    const run = new InvocationRun(options, sandbox, start);
     const key = keyOf(invocation.invoke);
     this.#runs.set(key, run);
-    void run.finished.then(() => this.#runs.delete(key));
+    void run.finished.then(() => {
+      if (this.#runs.get(key) === run) this.#runs.delete(key);
+    });
   }
 }
 

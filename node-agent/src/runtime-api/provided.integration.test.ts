@@ -191,6 +191,14 @@ describe.each(TARGETS)('on the $driver driver, isolated by $isolation', ({ drive
     }
   });
 
+  test('a program that ends after each answer is started anew for each call, however soon that comes', async () => {
+    const spec = await deploy(PYTHON);
+    for (let value = 0; value < 8; value += 1) {
+      const ended = await call(spec, { mode: 'answer and exit', value });
+      expect(ended).toMatchObject({ outcome: Outcome.SUCCESS, text: String(value) });
+    }
+  });
+
   test('a program that cannot start says why, or is told to have ended, and is not kept', async () => {
     const failing = await deploy(PYTHON, { environment: { FAIL_INIT: '1' } });
     expect(await call(failing)).toMatchObject({

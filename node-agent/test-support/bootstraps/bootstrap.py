@@ -67,6 +67,9 @@ def answer(request_id, headers, event):
     if mode == "error and exit":
         call("POST", f"/invocation/{request_id}/error", json.dumps({"errorType": "Fatal"}))
         os._exit(1)
+    if mode == "answer and exit":
+        call("POST", respond, json.dumps(event.get("value")))
+        os._exit(0)
     if mode == "truncated":
         connection = socket.create_connection((HOST, int(PORT)))
         connection.sendall(f"POST {BASE}{respond} HTTP/1.1\r\nHost: r\r\nContent-Length: 10\r\n\r\nhalf".encode())

@@ -3,8 +3,11 @@ import { encodeFrame, FrameType } from './frames.js';
 import { monotonicNow, now, sleepBlocking, slice, writeFd } from './intrinsics.js';
 import type { ChannelStreams } from './open-channel.js';
 
-/** How long a log line waits, blocking, for an agent that does not read. */
-const LOG_WAIT_MS = 1_000;
+/**
+ * How long a log line waits, blocking, for an agent that does not read. One that reads slowly, as it does when it is
+ * flooded, leaves more than a second between two reads where buffers of the engine lie in between.
+ */
+const LOG_WAIT_MS = 5_000;
 /** How often a log line looks for room after one waited in vain: looking costs more than dropping. */
 const LOG_RETRY_MS = 10;
 /** How long the last frame before an exit waits. */
@@ -21,7 +24,7 @@ const LOG_QUEUE_BYTES_MAX = 1024 * 1024;
  *
  * The descriptor, a socket or a pipe, does not block, because a stream holds it. When
  * it is full, frames are treated by what they are:
- * - a log line blocks the process up to a second (the back-pressure that a full pipe
+ * - a log line blocks the process up to five seconds (the back-pressure that a full pipe
  *   gives too), then it and all that follow are dropped and counted until there is
  *   room again; a marker line then says how many;
  * - any other frame is handed to the stream, which sends it when the agent reads.

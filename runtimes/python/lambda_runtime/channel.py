@@ -11,7 +11,7 @@ from time import monotonic, time_ns
 from .frames import LOG, FrameReader, encode_head
 
 # How long a log line waits, blocking its thread, for an agent that does not read.
-_LOG_WAIT_MS = 1_000
+_LOG_WAIT_MS = 5_000
 # How often a log line looks for room after one waited in vain: looking costs more than dropping.
 _LOG_RETRY_S = 0.01
 _RECEIVE_BYTES = 64 * 1024
@@ -26,7 +26,7 @@ class ChannelClosed(Exception):
 class Channel:
     """Frames are written at once, so that a line printed before an endless loop or a crash still arrives.
 
-    When the channel is full, a log line waits up to a second (the back-pressure that a
+    When the channel is full, a log line waits up to five seconds (the back-pressure that a
     full pipe gives too); then it and all that follow are dropped and counted until
     there is room again, and a marker line says how many. Any other frame waits as long as it takes.
 
