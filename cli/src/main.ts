@@ -105,6 +105,8 @@ function addFunctionCommands(program: Command, session: Session): void {
     .argument('<name>', "the function's name", functionName)
     .option('-f, --follow', 'go on with new lines as they come')
     .option('--since <duration|time>', 'only lines since then, for example 10m', pastTime)
+    .option('--search <text>', 'only lines that hold this text')
+    .option('--request-id <id>', 'only lines of this invocation')
     .option('--limit <count>', 'how many of the newest lines', wholeNumber(1, 10_000), 100)
     .option('--raw', "keep the terminal's escape sequences")
     .addOption(new Option('-o, --output <format>', 'how to print').choices(['table', 'json']).default('table'))

@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { fileContent, LOG_LEVELS, parseEnvironment } from '@lambda-fleet/common/environment';
 import { Secret } from '@lambda-fleet/common/secret';
 import { z } from 'zod';
+import type { LogRetention } from './logs/log-sweep.js';
 import { ISOLATION_POLICIES, type IsolationPolicyName } from './scheduling/isolation-policy.js';
 
 const port = z.coerce.number().int().min(0).max(65_535);
@@ -36,6 +37,9 @@ const schema = z.object({
   LAMBDA_JOBS_CONCURRENCY: z.coerce.number().int().min(1).max(500).default(32),
   /** Queued jobs of one project. */
   LAMBDA_JOBS_QUEUED_MAX: z.coerce.number().int().min(0).default(1_000),
+  /** Log lines are kept for so many days, and the oldest go earlier when all take more than so many megabytes. */
+  LAMBDA_LOGS_DAYS: z.coerce.number().int().min(1).max(3_650).default(14),
+  LAMBDA_LOGS_MB_MAX: z.coerce.number().int().min(1).default(1_024),
   /** The layers of a container image together, unpacked. */
   LAMBDA_IMAGE_MB_MAX: z.coerce.number().int().min(1).max(10_240).default(2_048),
   LAMBDA_LOG_LEVEL: z.enum(LOG_LEVELS).default('info'),
@@ -55,6 +59,7 @@ export interface ControlPlaneConfig {
   readonly concurrencyMax: number;
   readonly isolationPolicy: IsolationPolicyName;
   readonly jobs: { readonly concurrencyMax: number; readonly queuedMax: number };
+  readonly logRetention: LogRetention;
   readonly imageBytesMax: number;
   readonly logLevel: string;
 }
@@ -76,6 +81,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): ControlPlaneCo
     concurrencyMax: value.LAMBDA_CONCURRENCY_MAX,
     isolationPolicy: value.LAMBDA_ISOLATION_POLICY,
     jobs: { concurrencyMax: value.LAMBDA_JOBS_CONCURRENCY, queuedMax: value.LAMBDA_JOBS_QUEUED_MAX },
+    logRetention: { days: value.LAMBDA_LOGS_DAYS, bytesMax: value.LAMBDA_LOGS_MB_MAX * 1024 * 1024 },
     imageBytesMax: value.LAMBDA_IMAGE_MB_MAX * 1024 * 1024,
     logLevel: value.LAMBDA_LOG_LEVEL,
   });

@@ -51,6 +51,7 @@ import { type ConnectedAgent, OrphanedJobs } from './jobs/orphaned-jobs.js';
 import { insertLogLines } from './logs/insert-log-lines.js';
 import { LogCapture } from './logs/log-capture.js';
 import { LogFeed } from './logs/log-feed.js';
+import { LogSweep } from './logs/log-sweep.js';
 import { LogTable } from './logs/log-table.js';
 import { LogWriter } from './logs/log-writer.js';
 import { Metrics } from './metrics/metrics.js';
@@ -214,6 +215,8 @@ export async function wireControlPlane(
   });
   jobRunner.start();
   lifecycle.onClose('jobs', () => jobRunner.close());
+  const logSweep = new LogSweep(database, config.logRetention, log);
+  lifecycle.onClose('log sweep', () => logSweep.close());
   const jobSweep = new JobSweep(database, JOB_RETENTION, log);
   lifecycle.onClose('job sweep', () => jobSweep.close());
   const jobLimits = { queuedMax: config.jobs.queuedMax, argsBytesMax: QUEUED_ARGS_BYTES_MAX };

@@ -11,6 +11,9 @@ import { printable } from '../terminal-text.js';
 export interface LogsOptions extends ServerFlags {
   readonly follow?: boolean;
   readonly since?: string;
+  /** Part of a line's text. */
+  readonly search?: string;
+  readonly requestId?: string;
   readonly limit: number;
   readonly raw?: boolean;
   readonly output: 'table' | 'json' | 'name';
@@ -21,10 +24,11 @@ export async function logs(session: Session, name: string, options: LogsOptions)
   const client = session.connect(options);
   const print = printer(session.output, options);
   const path = `/api/functions/${segment(name)}/logs`;
+  const wanted = { search: options.search, requestId: options.requestId };
   const page = (await client.json({
     method: 'GET',
     path,
-    query: { limit: options.limit, since: options.since },
+    query: { ...wanted, limit: options.limit, since: options.since },
   })) as { logs?: unknown; lastId?: unknown } | null | undefined;
   if (!Array.isArray(page?.logs)) throw client.notOurs();
   for (const line of page.logs) {
@@ -36,7 +40,13 @@ export async function logs(session: Session, name: string, options: LogsOptions)
     return;
   }
   const after = typeof page.lastId === 'number' ? String(page.lastId) : undefined;
-  await followLogs(client, path, after, print, session.output);
+  await followLogs(client, path, { ...wanted, after }, print, session.output);
+}
+
+interface FollowQuery {
+  readonly after: string | undefined;
+  readonly search: string | undefined;
+  readonly requestId: string | undefined;
 }
 
 /**
@@ -46,7 +56,7 @@ export async function logs(session: Session, name: string, options: LogsOptions)
 async function followLogs(
   client: ApiClient,
   path: string,
-  after: string | undefined,
+  { after, ...wanted }: FollowQuery,
   print: (line: LogLine) => Promise<void>,
   output: Output,
 ): Promise<never> {
@@ -58,7 +68,7 @@ async function followLogs(
     try {
       const headers = { accept: 'text/event-stream', ...(last === undefined ? {} : { 'last-event-id': last }) };
       const stream = await client.stream(
-        { method: 'GET', path, query: { follow: 'true', after: last }, headers },
+        { method: 'GET', path, query: { ...wanted, follow: 'true', after: last }, headers },
         forever,
       );
       // Half-open connections (a laptop that slept) are noticed by the system's keep-alive probes.

@@ -323,6 +323,23 @@ export const logLines = pgTable(
   ],
 );
 
+/**
+ * How much was logged in each minute, by the time of arrival: what retention needs to know to stay within a size without
+ * looking at lines. Written in the statement that stores them.
+ */
+export const logMinutes = pgTable(
+  'log_minutes',
+  {
+    minute: at('minute').notNull(),
+    projectId: projectId(),
+    lines: bigint('lines', { mode: 'number' }).notNull(),
+    /** On the disk, roughly: text, columns and index entries. */
+    bytes: bigint('bytes', { mode: 'number' }).notNull(),
+    lastId: bigint('last_id', { mode: 'number' }).notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.minute, t.projectId] })],
+);
+
 export const nodes = pgTable('nodes', {
   /** The subject of the node's certificate. */
   id: text('id').primaryKey(),

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { errorText } from '@lambda-fleet/common/errors';
 import type { LogFeed } from './log-feed.js';
+import { type LogFilter, matches } from './log-filter.js';
 import { logLineOf, type StoredLogLine } from './log-line.js';
 import type { LogTable } from './log-table.js';
 
@@ -12,6 +13,7 @@ export interface FollowOptions {
   readonly functionId: string;
   /** Lines after this one; undefined: from now on. */
   readonly after: number | undefined;
+  readonly filter: LogFilter;
   /** Ends the stream, for a server that stops. */
   readonly signal: AbortSignal;
 }
@@ -37,7 +39,7 @@ const DRAIN_DEADLINE_MS = 30_000;
  * @throws FleetError `unavailable`, before anything was sent
  */
 export async function followLogs(res: ServerResponse, options: FollowOptions): Promise<void> {
-  const { table, feed, projectId, functionId, signal } = options;
+  const { table, feed, projectId, functionId, filter, signal } = options;
   // Before the headers: whoever has them may rely on seeing every line from then on.
   let lastId = options.after ?? (await table.lastId(projectId, functionId));
   res.writeHead(200, {
@@ -62,6 +64,7 @@ export async function followLogs(res: ServerResponse, options: FollowOptions): P
   const stopHearing = feed.follow(functionId, (lines) => {
     if (overflowed) return;
     for (const line of lines) {
+      if (!matches(line, filter)) continue;
       waiting.push(line);
       waitingBytes += line.text.length;
     }
@@ -83,7 +86,7 @@ export async function followLogs(res: ServerResponse, options: FollowOptions): P
       }
     };
     while (!closed.signal.aborted) {
-      const page = await table.after(projectId, functionId, lastId, BACKLOG_PAGE);
+      const page = await table.after(projectId, functionId, lastId, BACKLOG_PAGE, filter);
       await send(page);
       if (page.length === BACKLOG_PAGE) continue;
       const lookAgainAt = performance.now() + POLL_MS;

@@ -2,7 +2,10 @@ import type { Database } from '../db/database.js';
 import type { StoredLogLine } from './log-line.js';
 import type { NewLogLine } from './log-writer.js';
 
-/** Stores lines in one statement, skips those that are there already, and returns the new ones by id. */
+/** A row's columns and its entries in three indexes, beside its text. */
+export const LINE_OVERHEAD_BYTES = 250;
+
+/** Stores and counts lines in one statement, skips those that are there already, and returns the new ones by id. */
 export async function insertLogLines(
   database: Database,
   lines: readonly NewLogLine[],
@@ -21,14 +24,24 @@ export async function insertLogLines(
   const stored = await database.run(
     'store log lines',
     (sql) => sql<StoredLogLine[]>`
-      INSERT INTO log_lines (project_id, function_id, execution_id, version_id, sequence, at, stream, level, text)
-      SELECT project_id, function_id, execution_id, version_id, sequence, at, stream, level, text
-      FROM jsonb_to_recordset(${sql.json(rows)}) AS r (
-        project_id text, function_id uuid, execution_id uuid, version_id uuid, sequence integer, at timestamptz,
-        stream text, level text, text text
+      WITH stored AS (
+        INSERT INTO log_lines (project_id, function_id, execution_id, version_id, sequence, at, stream, level, text)
+        SELECT project_id, function_id, execution_id, version_id, sequence, at, stream, level, text
+        FROM jsonb_to_recordset(${sql.json(rows)}) AS r (
+          project_id text, function_id uuid, execution_id uuid, version_id uuid, sequence integer, at timestamptz,
+          stream text, level text, text text
+        )
+        ON CONFLICT (execution_id, sequence) DO NOTHING
+        RETURNING *
+      ), counted AS (
+        INSERT INTO log_minutes AS m (minute, project_id, lines, bytes, last_id)
+        SELECT date_trunc('minute', now()), project_id, count(*),
+          sum(octet_length(text) + ${LINE_OVERHEAD_BYTES}), max(id)
+        FROM stored GROUP BY project_id ORDER BY project_id
+        ON CONFLICT (minute, project_id) DO UPDATE SET lines = m.lines + excluded.lines,
+          bytes = m.bytes + excluded.bytes, last_id = greatest(m.last_id, excluded.last_id)
       )
-      ON CONFLICT (execution_id, sequence) DO NOTHING
-      RETURNING *`,
+      SELECT * FROM stored`,
   );
   return [...stored].sort((a, b) => a.id - b.id);
 }

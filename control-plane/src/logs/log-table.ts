@@ -1,4 +1,5 @@
 import type { Database } from '../db/database.js';
+import type { LogFilter } from './log-filter.js';
 import type { StoredLogLine } from './log-line.js';
 
 /** Lines of one execution that are shown at most. */
@@ -23,6 +24,7 @@ export class LogTable {
     functionId: string,
     limit: number,
     since: Date | undefined,
+    { search, executionId }: LogFilter = {},
   ): Promise<readonly StoredLogLine[]> {
     return this.database.run(
       'newest logs',
@@ -30,17 +32,27 @@ export class LogTable {
         select * from (
           select * from log_lines where project_id = ${projectId} and function_id = ${functionId}
             ${since === undefined ? sql`` : sql`and at >= ${since}`}
+            ${executionId === undefined ? sql`` : sql`and execution_id = ${executionId}`}
+            ${search === undefined ? sql`` : sql`and position(${search} in text) > 0`}
           order by id desc limit ${limit}
         ) newest order by id`,
     );
   }
 
   /** The first `limit` lines after line `id`, oldest first. */
-  after(projectId: string, functionId: string, id: number, limit: number): Promise<readonly StoredLogLine[]> {
+  after(
+    projectId: string,
+    functionId: string,
+    id: number,
+    limit: number,
+    { search, executionId }: LogFilter = {},
+  ): Promise<readonly StoredLogLine[]> {
     return this.database.run(
       'logs after',
       (sql) => sql<StoredLogLine[]>`
         select * from log_lines where project_id = ${projectId} and function_id = ${functionId} and id > ${id}
+          ${executionId === undefined ? sql`` : sql`and execution_id = ${executionId}`}
+          ${search === undefined ? sql`` : sql`and position(${search} in text) > 0`}
         order by id limit ${limit}`,
     );
   }

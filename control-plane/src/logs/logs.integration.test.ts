@@ -137,6 +137,35 @@ describe('executions and logs', () => {
     expect((await plane.call('GET', '/api/functions/none/logs')).status).toBe(404);
   });
 
+  it('gives only lines with a text, or of one invocation, listed and followed', async () => {
+    const [one, other] = [uuidv7(), uuidv7()];
+    const [first] = await write(['disk is 100% full', 'Disk is empty', 'all well'], one);
+    await write(['disk is half full'], other);
+    const texts = async (query: string) => {
+      const { body } = await plane.call('GET', `/api/functions/talk/logs?${query}`);
+      return (body.logs as { text: string }[]).map(({ text }) => text);
+    };
+    expect(await texts('search=disk%20is')).toEqual(['disk is 100% full', 'disk is half full']);
+    expect(await texts('search=100%25')).toEqual(['disk is 100% full']);
+    expect(await texts(`search=isk&requestId=${one.toUpperCase()}`)).toEqual(['disk is 100% full', 'Disk is empty']);
+    expect(await texts(`requestId=${other}&after=${first?.id}`)).toEqual(['disk is half full']);
+    expect(await texts(`requestId=${uuidv7()}`)).toEqual([]);
+    expect(await texts('search=')).toContain('all well');
+    const followed = await follow(`&search=is&requestId=${one}&after=${(first?.id ?? 0) - 1}`, 3, {}, async () => {
+      await write(['another disk is full'], other);
+      await write(['nothing', 'this is live'], one);
+    });
+    expect(followed.texts).toEqual(['disk is 100% full', 'Disk is empty', 'this is live']);
+    for (const [query, field] of [
+      ['requestId=1', 'requestId'],
+      ['search=%00', 'search'],
+      [`search=${'x'.repeat(201)}`, 'search'],
+    ]) {
+      const { status, body } = await plane.call('GET', `/api/functions/talk/logs?${query}`);
+      expect([status, JSON.stringify(body)]).toEqual([400, expect.stringContaining(String(field))]);
+    }
+  });
+
   it('a follower gets the backlog and then live lines, each once and in order, and resumes where it was', async () => {
     const [first] = await write(['before']);
     await write(Array.from({ length: 700 }, (_, i) => `old-${i}`));
