@@ -25,6 +25,10 @@ const ownOptions = () => ({ nodeId: 'trial', owner: root.slice(-6).padStart(16, 
 async function expectNothingLeft(driver: DockerDriver): Promise<void> {
   expect(await driver.removeLeftovers()).toBe(0);
   for (const folder of ['sandboxes', 'sockets']) expect(await readdir(join(root, folder))).toEqual([]);
+  const groups = await Promise.all(
+    (await readdir('/sys/fs/cgroup')).map((controller) => readdir(join('/sys/fs/cgroup', controller)).catch(() => [])),
+  );
+  expect(groups.flat().filter((group) => group.includes(root.slice(-6)))).toEqual([]);
 }
 
 describe('a trial', () => {

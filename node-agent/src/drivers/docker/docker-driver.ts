@@ -239,6 +239,7 @@ export class DockerDriver implements SandboxDriver {
   async removeLeftovers(): Promise<number> {
     const found = await this.find();
     await Promise.all(found.map((sandbox) => sandbox.remove()));
+    await this.#cgroupParent.remove();
     return found.length;
   }
 
