@@ -1,4 +1,5 @@
-import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import v8 from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -7,6 +8,7 @@ import { OWNER_LABEL } from '../src/drivers/docker/container-labels.js';
 import type { HostWatcher } from './host-watcher.js';
 
 const MB = 1024 * 1024;
+const CGROUP_ROOT = '/sys/fs/cgroup';
 
 /** The engine's event of a new container. */
 interface Created {
@@ -55,6 +57,7 @@ export class Leftovers {
       ...ours.map(({ Names }) => `container ${Names.join()}`),
       ...(await this.host.traces([...this.#containers])),
       ...[...this.#owners].map(socketFolder).filter(existsSync),
+      ...[...this.#owners].flatMap(cgroupsOf),
       ...[...kept].flatMap(([kind, count]) => {
         const before = this.#descriptors.get(kind) ?? 0;
         return count > before ? [`${count - before} more descriptors of the agent: ${kind}`] : [];
@@ -84,6 +87,17 @@ export class Leftovers {
 /** What an agent of this owner has its sockets in, as root. */
 function socketFolder(owner: string): string {
   return `/run/lambda/${owner.slice(0, 8)}`;
+}
+
+/** What holds the containers of an agent of this owner, in any hierarchy. */
+function cgroupsOf(owner: string): string[] {
+  const hierarchies = readdirSync(CGROUP_ROOT).map((name) => join(CGROUP_ROOT, name));
+  const folders = [CGROUP_ROOT, ...hierarchies.filter((path) => statSync(path).isDirectory())];
+  return folders.flatMap((folder) =>
+    readdirSync(folder)
+      .filter((name) => owner !== '' && name.startsWith('lambda') && name.includes(owner))
+      .map((name) => `cgroup ${join(folder, name)}`),
+  );
 }
 
 /** How many descriptors this process has of each kind. */

@@ -332,7 +332,6 @@ export const logMinutes = pgTable(
   {
     minute: at('minute').notNull(),
     projectId: projectId(),
-    lines: bigint('lines', { mode: 'number' }).notNull(),
     /** On the disk, roughly: text, columns and index entries. */
     bytes: bigint('bytes', { mode: 'number' }).notNull(),
     lastId: bigint('last_id', { mode: 'number' }).notNull(),

@@ -58,11 +58,13 @@ export function logRoutes({ functions, logs, feed, stopping }: LogRoutesOptions)
           });
           return RESPONSE_ALREADY_SENT;
         }
+        // Asked first: whoever follows from here, with nothing found, misses no line and gets no older one.
+        const start = after ?? (await logs.lastId(projectId, functionId));
         const lines =
           after === undefined
             ? await logs.newest(projectId, functionId, limit, since(c), wanted)
             : await logs.after(projectId, functionId, after, limit, wanted);
-        return c.json({ logs: lines.map(logLineOf), lastId: lines.at(-1)?.id ?? after ?? 0 });
+        return c.json({ logs: lines.map(logLineOf), lastId: lines.at(-1)?.id ?? start });
       },
     },
   ];

@@ -78,6 +78,7 @@ export async function followLogs(res: ServerResponse, options: FollowOptions): P
       for (const line of lines) {
         if (line.id <= lastId || closed.signal.aborted) continue;
         lastId = line.id;
+        if (!matches(line, filter)) continue;
         if (!res.write(`event: log\nid: ${line.id}\ndata: ${JSON.stringify(logLineOf(line))}\n\n`)) {
           await once(res, 'drain', {
             signal: AbortSignal.any([closed.signal, AbortSignal.timeout(DRAIN_DEADLINE_MS)]),
@@ -86,7 +87,8 @@ export async function followLogs(res: ServerResponse, options: FollowOptions): P
       }
     };
     while (!closed.signal.aborted) {
-      const page = await table.after(projectId, functionId, lastId, BACKLOG_PAGE, filter);
+      // Those that are not wanted too: else each look would go through all of them again.
+      const page = await table.after(projectId, functionId, lastId, BACKLOG_PAGE);
       await send(page);
       if (page.length === BACKLOG_PAGE) continue;
       const lookAgainAt = performance.now() + POLL_MS;

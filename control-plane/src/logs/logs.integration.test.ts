@@ -151,6 +151,10 @@ describe('executions and logs', () => {
     expect(await texts(`requestId=${other}&after=${first?.id}`)).toEqual(['disk is half full']);
     expect(await texts(`requestId=${uuidv7()}`)).toEqual([]);
     expect(await texts('search=')).toContain('all well');
+    // Where to follow from when nothing was found is now, not the beginning.
+    const none = await plane.call('GET', '/api/functions/talk/logs?search=nowhere&since=1h');
+    const { body: all } = await plane.call('GET', '/api/functions/talk/logs');
+    expect(none.body).toEqual({ logs: [], lastId: all.lastId });
     const followed = await follow(`&search=is&requestId=${one}&after=${(first?.id ?? 0) - 1}`, 3, {}, async () => {
       await write(['another disk is full'], other);
       await write(['nothing', 'this is live'], one);

@@ -32,19 +32,18 @@ export interface InvocationRunOptions {
   readonly compiled: CompiledCode;
   /** Where the output of each sandbox goes; shared by all runs, because a sandbox outlives them. */
   readonly outputs: WeakMap<Sandbox, SandboxOutput>;
-  /**
-   * Called instead of reporting an end when the sandbox, warm, turned out to have ended before the event entered it:
-   * another takes the invocation, with its log.
-   */
-  readonly onMissed: (log: InvocationLog) => void;
   /** Of an invocation that missed another sandbox. */
-  readonly invocationLog?: InvocationLog | undefined;
+  readonly invocationLog: InvocationLog | undefined;
   readonly log: Logger;
 }
 
-/** One accepted invocation in its sandbox. {@link finished} resolves after the sink has its end or it was missed, and never rejects. */
+/** One accepted invocation in its sandbox. */
 export class InvocationRun {
-  readonly finished: Promise<void>;
+  /**
+   * Resolves after the sink has the end. Or with the invocation's log, and without an end, when its sandbox, warm, turned
+   * out to have ended before the event entered it: another can take the invocation. Never rejects.
+   */
+  readonly finished: Promise<InvocationLog | undefined>;
   readonly #startedAtUnixMs = Date.now();
   readonly #meter = new Meter();
   readonly #log: InvocationLog;
@@ -55,7 +54,7 @@ export class InvocationRun {
   constructor(
     private readonly options: InvocationRunOptions,
     private readonly sandbox: Sandbox,
-    private readonly start: StartPath,
+    start: StartPath,
   ) {
     this.#log = options.invocationLog ?? new InvocationLog(options.invocation, options.sink);
     this.#keep = !options.invocation.invoke.singleUse;
@@ -72,16 +71,15 @@ export class InvocationRun {
     this.sandbox.abandon(this.invocation.invoke.invocationId, 'cancelled');
   }
 
-  async #finish(work: Promise<Verdict>): Promise<void> {
+  async #finish(work: Promise<Verdict>): Promise<InvocationLog | undefined> {
     const { pool, sink } = this.options;
     let verdict: Verdict;
     try {
       verdict = await work;
     } catch (err) {
-      if (this.start === StartPath.WARM && isMissed(err)) {
+      if (this.#meter.start === StartPath.WARM && isMissed(err)) {
         this.options.outputs.get(this.sandbox)?.end(this.invocation.invoke.invocationId);
-        this.options.onMissed(this.#log);
-        return;
+        return this.#log;
       }
       verdict = await this.#afterFailure(err);
     }
@@ -90,6 +88,7 @@ export class InvocationRun {
     this.options.outputs.get(this.sandbox)?.end(this.invocation.invoke.invocationId);
     pool.giveBack(this.sandbox, this.#keep);
     sink.ended(this.#end(verdict));
+    return undefined;
   }
 
   #runWarm(): Promise<Verdict> {

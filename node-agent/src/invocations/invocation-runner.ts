@@ -167,14 +167,14 @@ export class InvocationRunner {
     start: StartPath,
     invocationLog?: InvocationLog,
   ): void {
-    // A program that ends after its answer may be found out only by the next invocation.
-    const onMissed = (log: InvocationLog): void => this.#start(invocation, sandbox.kind.isolation, sink, log);
-    const options = { ...this.options, invocation, sink, outputs: this.#outputs, onMissed, invocationLog };
+    const options = { ...this.options, invocation, sink, outputs: this.#outputs, invocationLog };
     const run = new InvocationRun(options, sandbox, start);
     const key = keyOf(invocation.invoke);
     this.#runs.set(key, run);
-    void run.finished.then(() => {
-      if (this.#runs.get(key) === run) this.#runs.delete(key);
+    void run.finished.then((missed) => {
+      this.#runs.delete(key);
+      // A program that ends after its answer may be found out only by the next invocation.
+      if (missed !== undefined) this.#start(invocation, sandbox.kind.isolation, sink, missed);
     });
   }
 }
