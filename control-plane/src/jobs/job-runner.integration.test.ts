@@ -218,10 +218,11 @@ describe('the runner of jobs', () => {
     const id = await submit(first, { timeoutMs: 1_000 });
     await running(first, id);
     abandon(first);
+    const early = begin(never, 4, 0);
+    await early.runner.settleOrphans();
+    expect((await get(early, id)).status).toBe('running');
+    abandon(early);
     const patient = begin(never);
-    const hasty = begin(never, 4, 0);
-    await hasty.runner.settleOrphans();
-    expect((await get(hasty, id)).status).toBe('running');
     await postgres.database.run(
       'let time pass',
       (sql) =>
@@ -229,6 +230,7 @@ describe('the runner of jobs', () => {
     );
     await patient.runner.settleOrphans();
     expect((await get(patient, id)).status).toBe('running');
+    const hasty = begin(never, 4, 0);
     await hasty.runner.settleOrphans();
     expect(await get(hasty, id)).toMatchObject({ status: 'failed', outcome: 'outcome_unknown' });
   });

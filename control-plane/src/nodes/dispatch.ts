@@ -38,6 +38,8 @@ export class Dispatch {
     readonly invocationId: string,
     readonly epoch: number,
     readonly versionId: string,
+    /** Whether the sandbox that answered stays, for the next invocation of the version. */
+    readonly keepsSandbox: boolean,
     /** Monotonic milliseconds (`performance.now()`) after which the node is not waited for any longer. */
     readonly deadlineAt: number,
     readonly answer: (answer: DispatchAnswer) => void,

@@ -38,7 +38,7 @@ const SPEC: VersionSpec = {
   realm: '',
 };
 
-function session() {
+function session(spec = SPEC) {
   const sent: ControlMessage[] = [];
   const ended: string[] = [];
   const unclaimed: ResponseEnd[] = [];
@@ -78,7 +78,7 @@ function session() {
   const id = randomUUID();
   const dispatch = (deadlineMs = 60_000): Promise<DispatchAnswer> =>
     created.dispatch(
-      SPEC,
+      spec,
       {
         id,
         kind: InvokeKind.EVENT,
@@ -132,6 +132,22 @@ describe('NodeSession', () => {
     expect(unclaimed).toHaveLength(1);
     expect(created.inFlightOf(SPEC.versionId)).toBe(0);
   });
+
+  it.each([
+    [1_000, {}, 1],
+    [1_000, { outcome: Outcome.TIMEOUT }, 0],
+    [0, {}, 0],
+  ])(
+    'with keep-alive %i ms a result of %j leaves %i sandbox before the node reports it',
+    (keepAliveMs, changes, count) => {
+      const { created, id, dispatch } = session({ ...SPEC, keepAliveMs });
+      void dispatch();
+      created.receive(end(id, changes));
+      expect(created.sandboxesOf(SPEC.versionId)).toBe(count);
+      created.receive({ message: { $case: 'capacity', value: { ...created.capacity, versions: [] } } });
+      expect(created.sandboxesOf(SPEC.versionId)).toBe(0);
+    },
+  );
 
   it('takes neither a result nor a refusal of another attempt for this one', async () => {
     const { created, id, dispatch, unclaimed } = session();

@@ -12,6 +12,7 @@ import {
   type InvocationRef,
   type Invoke,
   type LogBatch,
+  Outcome,
   RefusalReason,
   type ResponseChunk,
   type ResponseEnd,
@@ -135,7 +136,9 @@ export class NodeSession {
     const streamed = request.payload.length > INLINE_BODY_BYTES_MAX;
     if (streamed && !this.payloads.attached) return Promise.resolve({ kind: 'unsent' });
     return new Promise((resolve) => {
-      const dispatch = new Dispatch(request.id, epoch, spec.versionId, performance.now() + deadlineMs, resolve);
+      const deadlineAt = performance.now() + deadlineMs;
+      const keepsSandbox = spec.keepAliveMs > 0 && !request.singleUse;
+      const dispatch = new Dispatch(request.id, epoch, spec.versionId, keepsSandbox, deadlineAt, resolve);
       this.#dispatches.set(request.id, dispatch);
       this.#inFlightByVersion.set(spec.versionId, this.inFlightOf(spec.versionId) + 1);
       const firstTime = !this.#specsSent.has(spec.versionId);
@@ -270,6 +273,10 @@ export class NodeSession {
       return;
     }
     dispatch.setEnd(end);
+    // The report of it is a moment behind, and a call in that moment would be started cold on another node.
+    const { versionId, keepsSandbox } = dispatch;
+    if (keepsSandbox && end.outcome === Outcome.SUCCESS && this.sandboxesOf(versionId) === 0)
+      this.#sandboxesByVersion.set(versionId, 1);
     this.#answerIfComplete(dispatch);
   }
 

@@ -79,6 +79,8 @@ export class ProvisionedFloors {
     }
     this.#timer = undefined;
     if (this.#closed) return;
+    // Functions changed while they were loaded.
+    if (this.#stale) this.#wake();
     const nodes = [...view.nodes].filter((node) => node.eligible);
     const wanted = this.#assign(nodes);
     for (const session of registry.sessions()) this.#tell(session, wanted.get(session.nodeId) ?? new Map());
