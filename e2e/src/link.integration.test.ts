@@ -140,6 +140,7 @@ class EchoRunner implements LinkRunner {
         functionId: spec.functionId,
         projectId: spec.projectId,
         versionId: spec.versionId,
+        epoch: 1,
         sequence: 1,
         unixMs: Date.now(),
         stream: 1,
@@ -157,6 +158,9 @@ class EchoRunner implements LinkRunner {
   clearWarm(): void {}
   capacity(): Capacity {
     return CAPACITY;
+  }
+  running(): [] {
+    return [];
   }
 }
 

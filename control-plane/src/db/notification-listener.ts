@@ -13,7 +13,7 @@ const CHANNEL = 'lambda';
 const HEARTBEAT_MS = 10_000;
 
 /** What notices are about. */
-export type Topic = 'functions' | 'heartbeat';
+export type Topic = 'functions' | 'async' | 'heartbeat';
 
 type Fragment = postgres.PendingQuery<postgres.Row[]>;
 

@@ -14,6 +14,7 @@ import {
   uniqueIndex,
   uuid,
 } from 'drizzle-orm/pg-core';
+import type { Destination } from './async-tables.js';
 import type { ContainerImage, ImageSettings } from './build-tables.js';
 import { at, bytea, now, projectId } from './table-columns.js';
 
@@ -25,6 +26,7 @@ import { at, bytea, now, projectId } from './table-columns.js';
  * so inserts stay at the right edge of the index.
  */
 
+export * from './async-tables.js';
 export * from './build-tables.js';
 export { projects } from './table-columns.js';
 
@@ -127,6 +129,15 @@ export const functions = pgTable(
     httpAuth: text('http_auth', { enum: ['key', 'public'] }).notNull(),
     /** The newest version, which `$LATEST` names. */
     latestVersionId: uuid('latest_version_id').notNull(),
+    /** Attempts after the first one that an async invocation gets when the function fails. */
+    asyncRetries: smallint('async_retries').notNull().default(2),
+    /** Milliseconds before each of them; the last one stands for those that follow. */
+    asyncRetryDelaysMs: jsonb('async_retry_delays_ms').$type<number[]>().notNull().default([60_000, 120_000]),
+    asyncMaxAgeMs: integer('async_max_age_ms').notNull().default(21_600_000),
+    onSuccess: jsonb('on_success').$type<Destination>(),
+    onFailure: jsonb('on_failure').$type<Destination>(),
+    /** Whether executions keep the event and the result. */
+    keepPayloads: boolean('keep_payloads').notNull().default(true),
     createdAt: at('created_at').notNull().default(now),
     updatedAt: at('updated_at').notNull().default(now),
   },
@@ -209,8 +220,15 @@ export const executions = pgTable(
     output: text('output'),
     startedAt: at('started_at').notNull(),
     finishedAt: at('finished_at').notNull(),
+    /** Attempts that its function answers for; more than one only of async invocations. */
+    attempts: smallint('attempts').notNull().default(1),
+    /** When an async invocation was accepted. */
+    acceptedAt: at('accepted_at'),
+    /** By the database's clock: rows of a time are complete a statement's deadline later. */
+    recordedAt: at('recorded_at').notNull().default(now),
   },
   (t) => [
+    index('executions_recorded').on(t.recordedAt),
     // Ascending, and read backwards: drizzle's own `desc()` puts nulls last, which `order by id desc` cannot use.
     index('executions_by_project').on(t.projectId, t.id),
     index('executions_by_function').on(t.projectId, t.functionName, t.id),
@@ -310,6 +328,8 @@ export const logLines = pgTable(
     functionId: uuid('function_id').notNull(),
     executionId: uuid('execution_id').notNull(),
     versionId: uuid('version_id').notNull(),
+    /** The attempt: each counts its lines from 0. */
+    epoch: integer('epoch').notNull().default(1),
     sequence: integer('sequence').notNull(),
     at: at('at').notNull(),
     stream: text('stream', { enum: ['stdout', 'stderr', 'platform'] }).notNull(),
@@ -318,7 +338,7 @@ export const logLines = pgTable(
   },
   (t) => [
     /** A batch that is sent again after a lost acknowledgement changes nothing. */
-    uniqueIndex('log_lines_once').on(t.executionId, t.sequence),
+    uniqueIndex('log_lines_once').on(t.executionId, t.epoch, t.sequence),
     index('log_lines_function').on(t.projectId, t.functionId, t.id),
   ],
 );

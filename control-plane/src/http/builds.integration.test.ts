@@ -24,7 +24,15 @@ class Builder {
   ) {
     const hello = {
       ...{ protocolMin: 1, protocolMax: 1, agentVersion: 'test', bootId: 'b', labels: {}, runtimes: [] },
-      ...{ isolation: ['runc'], architecture: 'x64', networks: ['none'], builds: true, capacity: undefined },
+      ...{
+        isolation: ['runc'],
+        architecture: 'x64',
+        networks: ['none'],
+        builds: true,
+        running: [],
+        keptResults: [],
+        capacity: undefined,
+      },
     };
     this.session = new NodeSession(
       nodeId,

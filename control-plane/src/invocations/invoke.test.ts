@@ -148,6 +148,8 @@ function hello(slots: number): Hello {
     architecture: 'x64',
     networks: ['none'],
     builds: false,
+    running: [],
+    keptResults: [],
     capacity: {
       memoryBytesTotal: 1e9,
       memoryBytesFree: 1e9,

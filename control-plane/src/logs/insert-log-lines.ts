@@ -15,6 +15,7 @@ export async function insertLogLines(
     function_id: line.functionId,
     execution_id: line.executionId,
     version_id: line.versionId,
+    epoch: line.epoch,
     sequence: line.sequence,
     at: line.at.toISOString(),
     stream: line.stream,
@@ -25,13 +26,13 @@ export async function insertLogLines(
     'store log lines',
     (sql) => sql<StoredLogLine[]>`
       WITH stored AS (
-        INSERT INTO log_lines (project_id, function_id, execution_id, version_id, sequence, at, stream, level, text)
-        SELECT project_id, function_id, execution_id, version_id, sequence, at, stream, level, text
+        INSERT INTO log_lines (project_id, function_id, execution_id, version_id, epoch, sequence, at, stream, level, text)
+        SELECT project_id, function_id, execution_id, version_id, epoch, sequence, at, stream, level, text
         FROM jsonb_to_recordset(${sql.json(rows)}) AS r (
-          project_id text, function_id uuid, execution_id uuid, version_id uuid, sequence integer, at timestamptz,
+          project_id text, function_id uuid, execution_id uuid, version_id uuid, epoch integer, sequence integer, at timestamptz,
           stream text, level text, text text
         )
-        ON CONFLICT (execution_id, sequence) DO NOTHING
+        ON CONFLICT (execution_id, epoch, sequence) DO NOTHING
         RETURNING *
       ), counted AS (
         INSERT INTO log_minutes AS m (minute, project_id, bytes, last_id)

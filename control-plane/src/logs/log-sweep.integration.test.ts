@@ -26,7 +26,7 @@ describe('LogSweep', () => {
     const lines = texts.map((text) => {
       sequence += 1;
       return {
-        ...{ projectId: 'default', functionId, executionId, versionId: functionId, sequence, at: new Date() },
+        ...{ projectId: 'default', functionId, executionId, versionId: functionId, epoch: 1, sequence, at: new Date() },
         ...{ stream: 'stdout' as const, level: '', text },
       };
     });
@@ -83,7 +83,7 @@ describe('LogSweep', () => {
     expect(await bytes()).toEqual([4 + 2 * STORED_LINE_OVERHEAD_BYTES]);
     const [line] = await postgres.database.run(
       'line',
-      (sql) => sql`select project_id, function_id, execution_id, version_id, sequence from log_lines limit 1`,
+      (sql) => sql`select project_id, function_id, execution_id, version_id, epoch, sequence from log_lines limit 1`,
     );
     await insertLogLines(postgres.database, [
       {
@@ -92,6 +92,7 @@ describe('LogSweep', () => {
           functionId: string;
           executionId: string;
           versionId: string;
+          epoch: number;
           sequence: number;
         }),
         ...{ at: new Date(), stream: 'stdout', level: '', text: 'again' },

@@ -14,7 +14,7 @@ export class LogTable {
       'logs of execution',
       (sql) => sql<StoredLogLine[]>`
         select * from log_lines where project_id = ${projectId} and execution_id = ${executionId}
-        order by sequence limit ${EXECUTION_LINES_MAX}`,
+        order by epoch, sequence limit ${EXECUTION_LINES_MAX}`,
     );
   }
 

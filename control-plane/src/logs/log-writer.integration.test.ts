@@ -42,6 +42,7 @@ describe('LogWriter', () => {
     functionId,
     projectId: 'default',
     versionId: functionId,
+    epoch: 1,
     sequence,
     unixMs: Date.now(),
     stream: LogStream.STDOUT,

@@ -49,7 +49,7 @@ const STREAMS: Readonly<Record<number, NewLogLine['stream']>> = {
 /**
  * Stores the log lines that agents send, in batches and in order, and acknowledges
  * each batch after its commit. A batch that arrives twice is stored once: lines
- * are unique by invocation and sequence.
+ * are unique by attempt and sequence.
  */
 export class LogWriter {
   readonly #committer: BatchCommitter<Entry>;
@@ -117,6 +117,8 @@ function parseLine(line: LogLine): NewLogLine | undefined {
     functionId: line.functionId,
     executionId: line.invocationId,
     versionId: line.versionId,
+    // Not set by agents from before there were several.
+    epoch: Math.max(1, line.epoch | 0),
     sequence: line.sequence,
     at: new Date(line.unixMs),
     stream,

@@ -56,6 +56,8 @@ function session(spec = SPEC) {
       architecture: 'x64',
       networks: ['none'],
       builds: false,
+      running: [],
+      keptResults: [],
       capacity: undefined,
     },
     {

@@ -14,6 +14,8 @@ const hello = (agentVersion: string): Hello => ({
   architecture: 'x64',
   networks: ['none'],
   builds: false,
+  running: [],
+  keptResults: [],
   capacity: undefined,
 });
 

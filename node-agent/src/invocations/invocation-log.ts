@@ -81,6 +81,7 @@ export class InvocationLog {
       functionId: spec.functionId,
       projectId: spec.projectId,
       versionId: spec.versionId,
+      epoch: invoke.epoch,
       sequence: this.#sequence++,
       unixMs,
       stream,

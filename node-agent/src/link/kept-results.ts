@@ -30,6 +30,10 @@ export class KeptResults {
     return this.#results.size;
   }
 
+  refs(): InvocationRef[] {
+    return [...this.#results.values()].map(({ invocationId, epoch }) => ({ invocationId, epoch }));
+  }
+
   /** Keeps the record of `end`; a body that travels in chunks is not part of it. */
   keep(end: ResponseEnd): void {
     this.#results.set(key(end), end);

@@ -31,14 +31,15 @@ export interface LinkRunner {
   warm(floors: readonly WarmFloor[]): void;
   clearWarm(): void;
   capacity(): Capacity;
+  running(): InvocationRef[];
 }
 
 export interface LinkOptions {
   /** `host:port`, tried for ever. */
   readonly address: string;
   readonly credentials: ChannelCredentials;
-  /** Everything of Hello but the capacity, which is read at each connect. */
-  readonly hello: Omit<Hello, 'capacity'>;
+  /** Everything of Hello but what is read at each connect. */
+  readonly hello: Omit<Hello, 'capacity' | 'running' | 'keptResults'>;
   readonly runner: LinkRunner;
   /** Undefined builds no container images. */
   readonly builder?: LinkBuilder | undefined;
@@ -150,7 +151,12 @@ export class Link implements InvocationSink {
     const session = new Session({
       address,
       credentials,
-      hello: { ...hello, capacity: runner.capacity() },
+      hello: {
+        ...hello,
+        capacity: runner.capacity(),
+        running: runner.running(),
+        keptResults: this.#results.refs(),
+      },
       events: {
         onWelcome: (welcomed, { heartbeatMs }) => this.#welcomed(welcomed, heartbeatMs),
         onMessage: (from, message) => this.#receive(from, message),

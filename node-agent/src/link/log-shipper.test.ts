@@ -8,6 +8,7 @@ function line(text: string, sequence = 1): LogLine {
     functionId: 'f',
     projectId: 'default',
     versionId: 'v',
+    epoch: 1,
     sequence,
     unixMs: 0,
     stream: LogStream.STDOUT,

@@ -522,6 +522,13 @@ export interface Hello {
   networks: string[];
   /** builds: whether this node builds container images for `lambda deploy`. */
   builds: boolean;
+  /**
+   * running in a sandbox, or about to. What is neither here nor in kept_results, the agent has never had, or its result
+   * was acknowledged.
+   */
+  running: InvocationRef[];
+  /** kept_results are sent again after Welcome. */
+  keptResults: InvocationRef[];
 }
 
 export interface Hello_LabelsEntry {
@@ -795,13 +802,15 @@ export interface LogLine {
   functionId: string;
   projectId: string;
   versionId: string;
-  /** sequence rises by one per line of an invocation. */
+  /** sequence rises by one per line of an attempt. */
   sequence: number;
   unixMs: number;
   stream: LogStream;
   /** level is "DEBUG", "INFO", "WARN", "ERROR" or empty for raw output. */
   level: string;
   text: string;
+  /** epoch of the attempt: each counts its lines from 0. 0 from an older agent means 1. */
+  epoch: number;
 }
 
 export interface LogBatch {
@@ -1555,6 +1564,8 @@ function createBaseHello(): Hello {
     capacity: undefined,
     networks: [],
     builds: false,
+    running: [],
+    keptResults: [],
   };
 }
 
@@ -1592,6 +1603,12 @@ export const Hello: MessageFns<Hello> = {
     }
     if (message.builds !== false) {
       writer.uint32(88).bool(message.builds);
+    }
+    for (const v of message.running) {
+      InvocationRef.encode(v!, writer.uint32(98).fork()).join();
+    }
+    for (const v of message.keptResults) {
+      InvocationRef.encode(v!, writer.uint32(106).fork()).join();
     }
     return writer;
   },
@@ -1700,6 +1717,22 @@ export const Hello: MessageFns<Hello> = {
             message.builds = reader.bool();
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.running.push(InvocationRef.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.keptResults.push(InvocationRef.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1758,6 +1791,14 @@ export const Hello: MessageFns<Hello> = {
       capacity: isSet(object.capacity) ? Capacity.fromJSON(object.capacity) : undefined,
       networks: globalThis.Array.isArray(object?.networks) ? object.networks.map((e: any) => globalThis.String(e)) : [],
       builds: isSet(object.builds) ? globalThis.Boolean(object.builds) : false,
+      running: globalThis.Array.isArray(object?.running)
+        ? object.running.map((e: any) => InvocationRef.fromJSON(e))
+        : [],
+      keptResults: globalThis.Array.isArray(object?.keptResults)
+        ? object.keptResults.map((e: any) => InvocationRef.fromJSON(e))
+        : globalThis.Array.isArray(object?.kept_results)
+        ? object.kept_results.map((e: any) => InvocationRef.fromJSON(e))
+        : [],
     };
   },
 
@@ -1802,6 +1843,12 @@ export const Hello: MessageFns<Hello> = {
     if (message.builds !== false) {
       obj.builds = message.builds;
     }
+    if (message.running?.length) {
+      obj.running = message.running.map((e) => InvocationRef.toJSON(e));
+    }
+    if (message.keptResults?.length) {
+      obj.keptResults = message.keptResults.map((e) => InvocationRef.toJSON(e));
+    }
     return obj;
   },
 
@@ -1831,6 +1878,8 @@ export const Hello: MessageFns<Hello> = {
       : undefined;
     message.networks = object.networks?.map((e) => e) || [];
     message.builds = object.builds ?? false;
+    message.running = object.running?.map((e) => InvocationRef.fromPartial(e)) || [];
+    message.keptResults = object.keptResults?.map((e) => InvocationRef.fromPartial(e)) || [];
     return message;
   },
 };
@@ -5651,6 +5700,7 @@ function createBaseLogLine(): LogLine {
     stream: 0,
     level: "",
     text: "",
+    epoch: 0,
   };
 }
 
@@ -5682,6 +5732,9 @@ export const LogLine: MessageFns<LogLine> = {
     }
     if (message.text !== "") {
       writer.uint32(74).string(message.text);
+    }
+    if (message.epoch !== 0) {
+      writer.uint32(80).uint32(message.epoch);
     }
     return writer;
   },
@@ -5771,6 +5824,14 @@ export const LogLine: MessageFns<LogLine> = {
             message.text = reader.string();
             continue;
           }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.epoch = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5814,6 +5875,7 @@ export const LogLine: MessageFns<LogLine> = {
       stream: isSet(object.stream) ? logStreamFromJSON(object.stream) : 0,
       level: isSet(object.level) ? globalThis.String(object.level) : "",
       text: isSet(object.text) ? globalThis.String(object.text) : "",
+      epoch: isSet(object.epoch) ? globalThis.Number(object.epoch) : 0,
     };
   },
 
@@ -5846,6 +5908,9 @@ export const LogLine: MessageFns<LogLine> = {
     if (message.text !== "") {
       obj.text = message.text;
     }
+    if (message.epoch !== 0) {
+      obj.epoch = Math.round(message.epoch);
+    }
     return obj;
   },
 
@@ -5863,6 +5928,7 @@ export const LogLine: MessageFns<LogLine> = {
     message.stream = object.stream ?? 0;
     message.level = object.level ?? "";
     message.text = object.text ?? "";
+    message.epoch = object.epoch ?? 0;
     return message;
   },
 };

@@ -1,0 +1,63 @@
+import type postgres from 'postgres';
+import type { Sql } from '../db/connection-target.js';
+import { notice } from '../db/notification-listener.js';
+
+export interface QueueLimits {
+  /** Queued invocations of one lane. */
+  readonly queuedMax: number;
+  /** Their payloads together. */
+  readonly queuedBytesMax: number;
+}
+
+type Fragment = postgres.PendingQuery<postgres.Row[]>;
+
+/**
+ * The part of a statement that queues invocations: the common table expressions `lane_work`, `accepted_lanes` and
+ * `accepted`, the last with the `id` of each row that was queued. Rows of a lane that has as many as it may are left out.
+ *
+ * `work` names an earlier expression with the columns id, project_id, lane_id, kind, function_id, function_name, version_id,
+ * trigger, payload, context, not_before, expires_at. Lanes are written in the order of their ids, as everybody does, so that
+ * no two statements wait for each other.
+ *
+ * A lane that had nothing to do begins where the others are: time that it was idle is no credit.
+ */
+export function enqueue(sql: Sql, work: string, { queuedMax, queuedBytesMax }: QueueLimits): Fragment {
+  return sql`
+    lane_work as (
+      select lane_id, project_id, count(*)::integer as queued, sum(octet_length(payload))::bigint as bytes,
+        min(not_before) as next_due
+      from ${sql(work)} work group by lane_id, project_id
+    ), accepted_lanes as (
+      insert into lanes as l (id, project_id, queued, queued_bytes, next_due, virtual_time, turned)
+      select lane_id, project_id, queued, bytes, next_due,
+        coalesce((select min(virtual_time) from lanes where next_due is not null), 0), 1
+      from lane_work where queued <= ${queuedMax}::integer and bytes <= ${queuedBytesMax}::bigint
+      order by lane_id
+      on conflict (id) do update set
+        queued = l.queued + excluded.queued,
+        queued_bytes = l.queued_bytes + excluded.queued_bytes,
+        virtual_time = case when l.next_due is null then greatest(l.virtual_time, excluded.virtual_time) else l.virtual_time end,
+        turned = case when l.next_due is null or l.next_due > excluded.next_due then 1 else 0 end,
+        next_due = least(l.next_due, excluded.next_due)
+      where l.queued + excluded.queued <= ${queuedMax}::integer
+        and l.queued_bytes + excluded.queued_bytes <= ${queuedBytesMax}::bigint
+      returning l.id, l.turned
+    ), accepted as (
+      insert into async_invocations (
+        id, project_id, lane_id, kind, function_id, function_name, version_id, trigger, payload, context, not_before, expires_at
+      )
+      select
+        w.id, w.project_id, w.lane_id, w.kind, w.function_id, w.function_name, w.version_id, w.trigger, w.payload, w.context,
+        w.not_before, w.expires_at
+      from ${sql(work)} w join accepted_lanes on accepted_lanes.id = w.lane_id
+      returning id
+    )`;
+}
+
+/**
+ * To be put into the outermost select list of a statement with {@link enqueue}: wakes those who run the queue, when a lane
+ * has work that they do not know of. Only then, because commits that send notices wait for each other.
+ */
+export function wakeQueue(sql: Sql): Fragment {
+  return sql`(select ${notice(sql, 'async', '')} where exists (select from accepted_lanes where turned = 1))`;
+}
