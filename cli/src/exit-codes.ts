@@ -28,6 +28,7 @@ const BY_ERROR_CODE: Readonly<Record<ErrorCode, ExitCode>> = {
   forbidden: EXIT.auth,
   function_not_found: EXIT.notFound,
   execution_not_found: EXIT.notFound,
+  dead_letter_not_found: EXIT.notFound,
   job_not_found: EXIT.notFound,
   build_not_found: EXIT.notFound,
   route_not_found: EXIT.notFound,

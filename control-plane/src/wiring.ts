@@ -7,6 +7,9 @@ import { ArtifactSweep } from './artifacts/artifact-sweep.js';
 import { ImageStore } from './artifacts/image-store.js';
 import { LayerStore } from './artifacts/layer-store.js';
 import { PostgresArtifactStore } from './artifacts/postgres-artifact-store.js';
+import type { ConnectedAgent as AgentOfAsync } from './async/adrift-invocations.js';
+import { isAsyncTrigger } from './async/async-invocation.js';
+import { type AsyncSystem, createAsyncSystem } from './async/async-system.js';
 import { ApiKeys } from './auth/api-keys.js';
 import { ensureBootstrapKey } from './auth/bootstrap-key.js';
 import { BuildFeed } from './builds/build-feed.js';
@@ -26,6 +29,7 @@ import { VersionCache } from './functions/version-cache.js';
 import { functionUrl } from './gateway/function-url.js';
 import { startFleetServer } from './grpc/fleet-server.js';
 import { createFleetService } from './grpc/fleet-service.js';
+import { asyncRoutes } from './http/async-routes.js';
 import { BodyBudget } from './http/body-budget.js';
 import { buildRoutes } from './http/build-routes.js';
 import { createApi } from './http/create-api.js';
@@ -66,6 +70,8 @@ import { IsolationPolicy } from './scheduling/isolation-policy.js';
 import { MemoryPlacementLedger } from './scheduling/memory-placement-ledger.js';
 import { Placement } from './scheduling/placement.js';
 import { ProvisionedFloors } from './scheduling/provisioned-floors.js';
+import { AddressPolicy } from './webhooks/address-policy.js';
+import { WebhookSender } from './webhooks/webhook-sender.js';
 
 /** Request bodies that are in memory together. */
 const BODY_BYTES_MAX = 512 * 1024 * 1024;
@@ -163,12 +169,29 @@ export async function wireControlPlane(
     log,
   });
 
+  const asyncSystem: AsyncSystem = createAsyncSystem({
+    ...{ database, functions, versions, invoke, log },
+    webhooks: new WebhookSender(new AddressPolicy(config.webhookNetworks)),
+    agent: (nodeId) => {
+      const session = registry.session(nodeId);
+      return session && agentOf(session);
+    },
+    ready: () => registry.size > 0,
+    limits: config.asyncQueue,
+    concurrencyMax: config.asyncConcurrencyMax,
+  });
+  lifecycle.onClose('async invocations', () => asyncSystem.close());
+  notifications.on('async', () => asyncSystem.runner.wake());
+
   const fleetServer = await startFleetServer(
     createFleetService({
       registry,
       events: {
         onCapacity: (session) => registry.capacityChanged(session),
-        onUnclaimedResult: (session, end) => recordUnclaimedResult(journal, session, end),
+        onUnclaimedResult: (session, end) => {
+          if (isAsyncTrigger(end.trigger)) asyncSystem.lateResults.receive(session, end);
+          else recordUnclaimedResult(journal, session, end);
+        },
         onLogs: (session, batch) => logWriter.append(session, batch),
         onClosed: (session) => {
           registry.remove(session);
@@ -182,6 +205,7 @@ export async function wireControlPlane(
       onWelcomed: (session) => {
         tracker.welcomed(session);
         floors.nodesChanged();
+        asyncSystem.nodeConnected();
       },
       log,
     }),
@@ -264,7 +288,11 @@ export async function wireControlPlane(
         stopping: stopping.signal,
       }),
       ...logRoutes({ functions, logs, feed, stopping: stopping.signal }),
-      ...executionRoutes({ executions, logs }),
+      ...executionRoutes({ executions, asyncInvocations: asyncSystem.invocations, logs }),
+      ...asyncRoutes({
+        ...{ asyncInvocations: asyncSystem.invocations, deadLetters: asyncSystem.deadLetters },
+        ...{ settings: asyncSystem.settings, budget },
+      }),
       ...jobRoutes({ jobs, executions, logs, budget }),
     ],
   });
@@ -274,6 +302,7 @@ export async function wireControlPlane(
       keys,
       versions,
       invoke,
+      asyncInvocations: asyncSystem.invocations,
       budget,
       log,
       observeHttp: metrics.observeHttp,
@@ -289,6 +318,15 @@ export async function wireControlPlane(
   });
   log.info({ http: httpPort, grpc: fleetServer.port }, 'control_plane_started');
   return { httpPort, grpcPort: fleetServer.port };
+}
+
+function agentOf(session: NodeSession): AgentOfAsync {
+  return {
+    bootId: session.hello.bootId,
+    ageMs: session.ageMs,
+    hadAtConnect: (ref) => session.hadAtConnect(ref),
+    cancel: (ref) => session.cancel(ref),
+  };
 }
 
 function connectedAgent(session: NodeSession | undefined): ConnectedAgent | undefined {

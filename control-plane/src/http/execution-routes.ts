@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { AsyncInvocations } from '../async/async-invocations.js';
 import type { ExecutionTable } from '../executions/execution-table.js';
 import { functionName } from '../functions/definition.js';
 import { parseInput } from '../functions/parse-input.js';
@@ -18,9 +19,19 @@ const OUTCOMES = [
   'not_started',
   'outcome_unknown',
 ] as const satisfies readonly OutcomeName[];
-const TRIGGERS = ['api', 'http', 'route', 'job'] as const satisfies readonly Trigger[];
+const TRIGGERS = [
+  'api',
+  'http',
+  'route',
+  'job',
+  'async',
+  'schedule',
+  'destination',
+  'replay',
+] as const satisfies readonly Trigger[];
 
 export interface ExecutionRoutesOptions {
+  readonly asyncInvocations: AsyncInvocations;
   readonly executions: ExecutionTable;
   readonly logs: LogTable;
 }
@@ -31,7 +42,7 @@ const filter = z.object({
   trigger: z.enum(TRIGGERS, `must be one of ${TRIGGERS.join(', ')}`).optional(),
 });
 
-export function executionRoutes({ executions, logs }: ExecutionRoutesOptions): readonly ApiRoute[] {
+export function executionRoutes({ executions, asyncInvocations, logs }: ExecutionRoutesOptions): readonly ApiRoute[] {
   return [
     {
       method: 'GET',
@@ -57,7 +68,13 @@ export function executionRoutes({ executions, logs }: ExecutionRoutesOptions): r
       method: 'GET',
       path: '/api/executions/:id',
       policy: 'key',
-      handle: async (c, { projectId }) => c.json(await executions.get(projectId, param(c, 'id'))),
+      handle: async (c, { projectId }) => {
+        const id = param(c, 'id');
+        const ended = await executions.find(projectId, id);
+        // One that ends between the two questions is found by asking again.
+        const found = ended ?? (await asyncInvocations.find(projectId, id)) ?? (await executions.get(projectId, id));
+        return c.json(found);
+      },
     },
     {
       method: 'GET',

@@ -3,6 +3,7 @@ import { Registry } from 'prom-client';
 import { describe, expect, it } from 'vitest';
 import type { ApiKeys } from '../auth/api-keys.js';
 import { type ApiRoute, DIRECT_ROUTES } from './api-route.js';
+import { asyncRoutes } from './async-routes.js';
 import { buildRoutes } from './build-routes.js';
 import { createApi } from './create-api.js';
 import { executionRoutes } from './execution-routes.js';
@@ -20,7 +21,8 @@ describe('route policies', () => {
     ...functionRoutes({ functions: unused, deployer: unused, testRuns: unused, budget: unused, functionUrl: unused }),
     ...buildRoutes({ runner: unused, table: unused, feed: unused, budget: unused, stopping: unused }),
     ...logRoutes({ functions: unused, logs: unused, feed: unused, stopping: unused }),
-    ...executionRoutes({ executions: unused, logs: unused }),
+    ...executionRoutes({ executions: unused, asyncInvocations: unused, logs: unused }),
+    ...asyncRoutes({ asyncInvocations: unused, deadLetters: unused, settings: unused, budget: unused }),
     ...jobRoutes({ jobs: unused, executions: unused, logs: unused, budget: unused }),
   ];
   const keys = { verify: () => undefined } as unknown as ApiKeys;

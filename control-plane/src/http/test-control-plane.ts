@@ -3,6 +3,7 @@ import { InvokeKind, type VersionSpec } from '@lambda-fleet/proto';
 import { pino } from 'pino';
 import { ImageStore } from '../artifacts/image-store.js';
 import { PostgresArtifactStore } from '../artifacts/postgres-artifact-store.js';
+import { createAsyncSystem } from '../async/async-system.js';
 import { ApiKeys } from '../auth/api-keys.js';
 import { BuildFeed } from '../builds/build-feed.js';
 import { BuildLogs } from '../builds/build-log.js';
@@ -28,6 +29,9 @@ import { LogFeed } from '../logs/log-feed.js';
 import { LogTable } from '../logs/log-table.js';
 import { Metrics } from '../metrics/metrics.js';
 import { NodeRegistry } from '../nodes/node-registry.js';
+import { AddressPolicy } from '../webhooks/address-policy.js';
+import { WebhookSender } from '../webhooks/webhook-sender.js';
+import { asyncRoutes } from './async-routes.js';
 import { BodyBudget } from './body-budget.js';
 import { buildRoutes } from './build-routes.js';
 import { createApi } from './create-api.js';
@@ -122,6 +126,14 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
   const table = new JobTable(database, { queuedMax: 20, argsBytesMax: 8 * 1024 * 1024 });
   const jobs = new Jobs({ table, runner, waiters });
 
+  const asyncSystem = createAsyncSystem({
+    ...{ database, functions, versions, invoke, log, concurrencyMax: 16 },
+    webhooks: new WebhookSender(new AddressPolicy()),
+    agent: () => undefined,
+    ready: () => true,
+    limits: { queuedMax: 20, queuedBytesMax: 8 * 1024 * 1024 },
+  });
+
   const executions = new ExecutionTable(database);
   const images = new ImageStore(database, artifacts);
   const deployer = new Deployer({ functions, artifacts, images, cache: versions, invoke, forgetVersions, log });
@@ -157,13 +169,26 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
       }),
       ...buildRoutes({ runner: buildRunner, table: builds, feed: buildFeed, budget, stopping: stopping.signal }),
       ...logRoutes({ functions, logs, feed, stopping: stopping.signal }),
-      ...executionRoutes({ executions, logs }),
+      ...executionRoutes({ executions, asyncInvocations: asyncSystem.invocations, logs }),
+      ...asyncRoutes({
+        ...{ asyncInvocations: asyncSystem.invocations, deadLetters: asyncSystem.deadLetters },
+        ...{ settings: asyncSystem.settings, budget },
+      }),
       ...jobRoutes({ jobs, executions, logs, budget }),
     ],
   });
   const server = new HttpServer(
     createRequestListener({
-      ...{ api, keys, versions, invoke, budget, log, observeHttp: metrics.observeHttp },
+      ...{
+        api,
+        keys,
+        versions,
+        invoke,
+        asyncInvocations: asyncSystem.invocations,
+        budget,
+        log,
+        observeHttp: metrics.observeHttp,
+      },
       hosts: { domains: ['localhost', 'fn.example.org'], apiHosts: ['api.example.org'] },
     }),
   );
@@ -186,6 +211,7 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
       waiters.close();
       await server.close(1_000);
       runner.close();
+      await asyncSystem.close();
       await buildRunner.close();
       registry.close();
       await buildLogs.close();

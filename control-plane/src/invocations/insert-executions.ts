@@ -9,7 +9,7 @@ import type { ExecutionRecord } from './execution-record.js';
  * agent comes back and knows better, its word replaces it.
  */
 export async function insertExecutions(database: Database, records: readonly ExecutionRecord[]): Promise<void> {
-  const rows = records.map(toRow);
+  const rows = records.map(executionRow);
   await database.run(
     'record executions',
     (sql) => sql`
@@ -33,7 +33,8 @@ export async function insertExecutions(database: Database, records: readonly Exe
   );
 }
 
-function toRow(record: ExecutionRecord) {
+/** A record as the JSON that a statement reads it from. */
+export function executionRow(record: ExecutionRecord) {
   return {
     id: record.id,
     project_id: record.projectId,

@@ -34,6 +34,7 @@ const VERSION: ResolvedVersion = {
   httpAuth: 'key',
   isolation: 'auto',
   provisionedConcurrency: 0,
+  asyncMaxAgeMs: 0,
   spec: {
     versionId: randomUUID(),
     projectId: 'default',
