@@ -24,6 +24,16 @@ export interface OpenInvocation {
   readonly cancelRequestedAt: Date | null;
 }
 
+/** How much waits, and for whom. */
+export interface QueueOverview {
+  readonly queued: number;
+  readonly queuedBytes: number;
+  readonly running: number;
+  readonly deadLetters: number;
+  /** Those with most queued, at most a hundred. */
+  readonly functions: readonly { readonly name: string; readonly queued: number; readonly queuedBytes: number }[];
+}
+
 export type Cancelled = 'cancelled' | 'requested' | 'not_open';
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
@@ -42,6 +52,27 @@ export class OpenInvocations {
         from async_invocations where project_id = ${projectId} and id = ${id}`,
     );
     return row;
+  }
+
+  async overview(projectId: string): Promise<QueueOverview> {
+    const [row] = await this.database.run(
+      'look at the queue',
+      (sql) => sql<QueueOverview[]>`
+        with mine as (
+          select l.id, l.queued, l.queued_bytes, f.name
+          from lanes l left join functions f on f.id = l.id where l.project_id = ${projectId} and l.queued > 0
+        )
+        select
+          (select coalesce(sum(queued), 0)::bigint from mine) as queued,
+          (select coalesce(sum(queued_bytes), 0)::bigint from mine) as queued_bytes,
+          (select count(*) from async_invocations where project_id = ${projectId} and status = 'running') as running,
+          (select count(*) from dead_letters where project_id = ${projectId}) as dead_letters,
+          (
+            select coalesce(jsonb_agg(jsonb_build_object('name', name, 'queued', queued, 'queuedBytes', queued_bytes)), '[]')
+            from (select * from mine where name is not null order by queued desc, name limit 100) most
+          ) as functions`,
+    );
+    return row ?? { queued: 0, queuedBytes: 0, running: 0, deadLetters: 0, functions: [] };
   }
 
   /** Newest first. */

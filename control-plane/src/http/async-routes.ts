@@ -68,6 +68,12 @@ export function asyncRoutes({
     },
     {
       method: 'GET',
+      path: '/api/queue',
+      policy: 'key',
+      handle: async (c, { projectId }) => c.json(await asyncInvocations.overview(projectId)),
+    },
+    {
+      method: 'GET',
       path: '/api/dead-letters',
       policy: 'key',
       handle: async (c, { projectId }) => {
