@@ -35,6 +35,7 @@ import { functionRoutes } from './http/function-routes.js';
 import { HttpServer } from './http/http-server.js';
 import { jobRoutes } from './http/job-routes.js';
 import { logRoutes } from './http/log-routes.js';
+import { metricRoutes } from './http/metric-routes.js';
 import { createRequestListener } from './http/request-listener.js';
 import { insertExecutions } from './invocations/insert-executions.js';
 import { createInvoke, FIRST_EPOCH } from './invocations/invoke.js';
@@ -54,7 +55,12 @@ import { LogFeed } from './logs/log-feed.js';
 import { LogSweep } from './logs/log-sweep.js';
 import { LogTable } from './logs/log-table.js';
 import { LogWriter } from './logs/log-writer.js';
+import { MetricRoller } from './metrics/metric-roller.js';
+import { MetricSweep } from './metrics/metric-sweep.js';
+import { MetricTable } from './metrics/metric-table.js';
 import { Metrics } from './metrics/metrics.js';
+import { ProjectOverview } from './metrics/project-overview.js';
+import { ThrottleCounter } from './metrics/throttle-counter.js';
 import { listNodes } from './nodes/list-nodes.js';
 import { NodeRegistry } from './nodes/node-registry.js';
 import type { NodeSession } from './nodes/node-session.js';
@@ -77,6 +83,8 @@ const WAITING = { perLaneMax: 500, totalMax: 5_000 };
 const QUEUED_ARGS_BYTES_MAX = 256 * 1024 * 1024;
 
 const JOB_RETENTION = { days: 7, perProjectMax: 10_000 };
+
+const METRIC_RETENTION = { minuteDays: 7, hourDays: 90 };
 
 /** Requests in progress get this long when the process stops; then their connections are cut. */
 const HTTP_GRACE_MS = 3_000;
@@ -125,6 +133,13 @@ export async function wireControlPlane(
   const journal = new Journal({ insert: (records) => insertExecutions(database, records), log });
   lifecycle.onClose('journal', () => journal.close());
 
+  const metricRoller = new MetricRoller(database, log);
+  lifecycle.onClose('metric roller', () => metricRoller.close());
+  const metricSweep = new MetricSweep(database, METRIC_RETENTION, log);
+  lifecycle.onClose('metric sweep', () => metricSweep.close());
+  const throttles = new ThrottleCounter(database, log);
+  lifecycle.onClose('throttle counter', () => throttles.close());
+
   const ledger = new MemoryPlacementLedger();
   const nodeStore = new NodeStore(database);
   const registry: NodeRegistry = new NodeRegistry({
@@ -159,7 +174,10 @@ export async function wireControlPlane(
     registry,
     journal,
     queueBudgetMs: config.queueBudgetMs,
-    onResult: (result, request) => metrics.observeInvocation(result, request.trigger),
+    onResult: (result, request) => {
+      metrics.observeInvocation(result, request.trigger);
+      throttles.observe(result, request.trigger);
+    },
     log,
   });
 
@@ -240,6 +258,7 @@ export async function wireControlPlane(
   });
   lifecycle.onClose('builds', () => buildRunner.close());
   let httpPort = config.httpPort;
+  const nodesNow = () => listNodes(nodeStore, registry);
   const executions = new ExecutionTable(database);
   const api = createApi({
     keys,
@@ -247,7 +266,7 @@ export async function wireControlPlane(
     observeHttp: metrics.observeHttp,
     routes: [
       ...fleetRoutes({
-        listNodes: () => listNodes(nodeStore, registry),
+        listNodes: nodesNow,
         readiness: () => readiness.check(),
         registry: metrics.registry,
       }),
@@ -265,6 +284,10 @@ export async function wireControlPlane(
       }),
       ...logRoutes({ functions, logs, feed, stopping: stopping.signal }),
       ...executionRoutes({ executions, logs }),
+      ...metricRoutes({
+        ...{ functions, metrics: new MetricTable(database), overview: new ProjectOverview(database) },
+        listNodes: nodesNow,
+      }),
       ...jobRoutes({ jobs, executions, logs, budget }),
     ],
   });

@@ -10,6 +10,7 @@ import { fleetRoutes } from './fleet-routes.js';
 import { functionRoutes } from './function-routes.js';
 import { jobRoutes } from './job-routes.js';
 import { logRoutes } from './log-routes.js';
+import { metricRoutes } from './metric-routes.js';
 
 /** Nothing of these is reached: every request is turned away before. */
 const unused = {} as never;
@@ -21,6 +22,7 @@ describe('route policies', () => {
     ...buildRoutes({ runner: unused, table: unused, feed: unused, budget: unused, stopping: unused }),
     ...logRoutes({ functions: unused, logs: unused, feed: unused, stopping: unused }),
     ...executionRoutes({ executions: unused, logs: unused }),
+    ...metricRoutes({ functions: unused, metrics: unused, overview: unused, listNodes: unused }),
     ...jobRoutes({ jobs: unused, executions: unused, logs: unused, budget: unused }),
   ];
   const keys = { verify: () => undefined } as unknown as ApiKeys;

@@ -26,8 +26,12 @@ import { OrphanedJobs } from '../jobs/orphaned-jobs.js';
 import { LogCapture } from '../logs/log-capture.js';
 import { LogFeed } from '../logs/log-feed.js';
 import { LogTable } from '../logs/log-table.js';
+import { MetricTable } from '../metrics/metric-table.js';
 import { Metrics } from '../metrics/metrics.js';
+import { ProjectOverview } from '../metrics/project-overview.js';
+import { listNodes } from '../nodes/list-nodes.js';
 import { NodeRegistry } from '../nodes/node-registry.js';
+import { NodeStore } from '../nodes/node-store.js';
 import { BodyBudget } from './body-budget.js';
 import { buildRoutes } from './build-routes.js';
 import { createApi } from './create-api.js';
@@ -37,6 +41,7 @@ import { functionRoutes } from './function-routes.js';
 import { HttpServer } from './http-server.js';
 import { jobRoutes } from './job-routes.js';
 import { logRoutes } from './log-routes.js';
+import { metricRoutes } from './metric-routes.js';
 import { createRequestListener } from './request-listener.js';
 
 type Answer = Partial<InvocationResult>;
@@ -158,6 +163,10 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
       ...buildRoutes({ runner: buildRunner, table: builds, feed: buildFeed, budget, stopping: stopping.signal }),
       ...logRoutes({ functions, logs, feed, stopping: stopping.signal }),
       ...executionRoutes({ executions, logs }),
+      ...metricRoutes({
+        ...{ functions, metrics: new MetricTable(database), overview: new ProjectOverview(database) },
+        listNodes: () => listNodes(new NodeStore(database), registry),
+      }),
       ...jobRoutes({ jobs, executions, logs, budget }),
     ],
   });
