@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { type FunctionTable, functionNotFound } from '../functions/function-table.js';
 import { parseInput } from '../functions/parse-input.js';
 import type { MetricTable } from '../metrics/metric-table.js';
-import { WINDOW_NAMES, WINDOWS } from '../metrics/metric-window.js';
+import { LAST_DAY, WINDOW_NAMES, WINDOWS } from '../metrics/metric-window.js';
 import type { ProjectOverview } from '../metrics/project-overview.js';
 import { showSeries } from '../metrics/shown-figures.js';
 import type { ApiRoute } from './api-route.js';
@@ -22,7 +22,6 @@ const query = z.strictObject(
 );
 const noQuery = z.strictObject({}, 'must be a query');
 
-const DASHBOARD_HOURS = 24;
 const TOP_FUNCTIONS = 5;
 const NEWEST_FAILURES = 10;
 
@@ -48,17 +47,16 @@ export function metricRoutes({ functions, metrics, overview, listNodes }: Metric
       policy: 'key',
       handle: async (c, { projectId }) => {
         parseInput(noQuery, c.req.query());
-        const window = WINDOWS['24h'];
         const [series, top, failures, counts, nodes] = await Promise.all([
-          metrics.series(projectId, undefined, window),
-          overview.topFunctions(projectId, DASHBOARD_HOURS, TOP_FUNCTIONS),
+          metrics.series(projectId, undefined, LAST_DAY),
+          overview.topFunctions(projectId, LAST_DAY.points, TOP_FUNCTIONS),
           overview.newestFailures(projectId, NEWEST_FAILURES),
           overview.counts(projectId),
           listNodes(projectId),
         ]);
         return c.json({
           window: '24h',
-          ...showSeries(series, window.stepSeconds),
+          ...showSeries(series, LAST_DAY.stepSeconds),
           topByInvocations: top.byInvocations,
           topByErrors: top.byErrors,
           failures,

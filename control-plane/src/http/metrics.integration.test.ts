@@ -168,13 +168,13 @@ describe('metrics over HTTP', () => {
     expect(status).toBe(200);
     const greet = { name: 'greet', invocations: 4, errors: 1, throttles: 0 };
     expect(body).toMatchObject({
-      ...{ window: '24h', stepSeconds: 900, functions: 1, queueDepth: 7, deadLetters: 1 },
+      ...{ window: '24h', stepSeconds: 3_600, functions: 1, queueDepth: 7, deadLetters: 1 },
       totals: { invocations: 4, errors: 1, errorShare: 0.25, throttles: 0 },
       topByInvocations: [greet],
       topByErrors: [greet],
       failures: [{ functionName: 'greet', outcome: 'function_error', trigger: 'api', error: null }],
       nodes: [{ id: 'node-1', connected: false, capacity: null }],
     });
-    expect((body as unknown as Answer).series).toHaveLength(96);
+    expect((body as unknown as Answer).series).toHaveLength(24);
   });
 });

@@ -1,6 +1,7 @@
 import type { Database } from '../db/database.js';
 import type { ExecutionError } from '../db/schema.js';
 import { WHOLE_PROJECT } from './add-figures.js';
+import { isOfFunction } from './execution-figures.js';
 import { recentExecutions } from './recent-executions.js';
 
 export interface RankedFunction {
@@ -85,7 +86,7 @@ export class ProjectOverview {
         select id, function_name, trigger, outcome, finished_at,
           case when error is not null then jsonb_build_object(
             'errorType', error -> 'errorType', 'errorMessage', error -> 'errorMessage') end as error
-        from executions where project_id = ${projectId} and outcome <> 'success'
+        from executions where project_id = ${projectId} and outcome <> 'success' and ${isOfFunction(sql)}
         order by id desc limit ${limit}`,
     );
   }

@@ -30,7 +30,7 @@ export interface ShownFigures {
   readonly memoryPeakBytes: number | null;
 }
 
-export function showFigures(figures: Figures): ShownFigures {
+function showFigures(figures: Figures): ShownFigures {
   const { invocations, functionErrors, timeouts, outcomeUnknown, notStarted, throttles } = figures;
   const { cold, blank, warm, memoryPeakBytes } = figures;
   const errors = functionErrors + timeouts + outcomeUnknown + notStarted;
