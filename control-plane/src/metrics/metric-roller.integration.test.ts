@@ -95,12 +95,12 @@ describe('MetricRoller', () => {
   });
 
   it('leaves what may not be complete yet, and adds it later', async () => {
-    await recordAgo(postgres.database, 12, many(3));
-    await recordAgo(postgres.database, 2, many(4));
+    await recordAgo(postgres.database, 15, many(3));
+    await recordAgo(postgres.database, -60, many(4));
     const roller = newRoller();
     expect(await roller.run()).toBe(3);
     expect(await roller.run()).toBe(0);
-    await pass(20);
+    await pass(80);
     expect(await roller.run()).toBe(4);
     expect(await counted('hour')).toBe(7);
   });
@@ -112,21 +112,28 @@ describe('MetricRoller', () => {
       'write slowly',
       (sql) => sql`
         with written as (insert into projects (project_id) values (${uuidv7()}) returning 1)
-        select pg_sleep(2) from written`,
+        select pg_sleep(4) from written`,
     );
+    writing.catch(() => undefined);
     const began = async (): Promise<string | undefined> => {
       const [row] = await postgres.database.run(
         'began',
         (sql) => sql<{ at: string }[]>`
           select min(xact_start)::text as at from pg_stat_activity
-          where query like '%pg_sleep(2)%' and backend_xid is not null and pid <> pg_backend_pid()`,
+          where query like '%pg_sleep(4)%' and backend_xid is not null and pid <> pg_backend_pid()`,
       );
       return row?.at ?? undefined;
     };
-    await expect.poll(began).toBeDefined();
+    await expect.poll(began, { timeout: 4_000 }).toBeDefined();
     const at = (await began()) ?? '';
     expect((await nextStep(postgres.database, 100, 0))?.to).toBe(at);
-    await writing;
+    await postgres.database.run(
+      'cancel',
+      (sql) => sql`
+        select pg_cancel_backend(pid) from pg_stat_activity
+        where query like '%pg_sleep(4)%' and pid <> pg_backend_pid()`,
+    );
+    await expect(writing).rejects.toThrow();
     expect(new Date((await nextStep(postgres.database, 100, 0))?.to ?? 0) > new Date(at)).toBe(true);
   });
 
