@@ -39,6 +39,7 @@ import { functionRoutes } from './http/function-routes.js';
 import { HttpServer } from './http/http-server.js';
 import { jobRoutes } from './http/job-routes.js';
 import { logRoutes } from './http/log-routes.js';
+import { metricRoutes } from './http/metric-routes.js';
 import { createRequestListener } from './http/request-listener.js';
 import { insertExecutions } from './invocations/insert-executions.js';
 import { createInvoke, FIRST_EPOCH } from './invocations/invoke.js';
@@ -58,7 +59,12 @@ import { LogFeed } from './logs/log-feed.js';
 import { LogSweep } from './logs/log-sweep.js';
 import { LogTable } from './logs/log-table.js';
 import { LogWriter } from './logs/log-writer.js';
+import { MetricRoller } from './metrics/metric-roller.js';
+import { MetricSweep } from './metrics/metric-sweep.js';
+import { MetricTable } from './metrics/metric-table.js';
 import { Metrics } from './metrics/metrics.js';
+import { ProjectOverview } from './metrics/project-overview.js';
+import { ThrottleCounter } from './metrics/throttle-counter.js';
 import { listNodes } from './nodes/list-nodes.js';
 import { NodeRegistry } from './nodes/node-registry.js';
 import type { NodeSession } from './nodes/node-session.js';
@@ -83,6 +89,8 @@ const WAITING = { perLaneMax: 500, totalMax: 5_000 };
 const QUEUED_ARGS_BYTES_MAX = 256 * 1024 * 1024;
 
 const JOB_RETENTION = { days: 7, perProjectMax: 10_000 };
+
+const METRIC_RETENTION = { minuteDays: 7, hourDays: 90 };
 
 /** Requests in progress get this long when the process stops; then their connections are cut. */
 const HTTP_GRACE_MS = 3_000;
@@ -131,6 +139,13 @@ export async function wireControlPlane(
   const journal = new Journal({ insert: (records) => insertExecutions(database, records), log });
   lifecycle.onClose('journal', () => journal.close());
 
+  const metricRoller = new MetricRoller(database, log);
+  lifecycle.onClose('metric roller', () => metricRoller.close());
+  const metricSweep = new MetricSweep(database, METRIC_RETENTION, log);
+  lifecycle.onClose('metric sweep', () => metricSweep.close());
+  const throttles = new ThrottleCounter(database, log);
+  lifecycle.onClose('throttle counter', () => throttles.close());
+
   const ledger = new MemoryPlacementLedger();
   const nodeStore = new NodeStore(database);
   const registry: NodeRegistry = new NodeRegistry({
@@ -165,7 +180,10 @@ export async function wireControlPlane(
     registry,
     journal,
     queueBudgetMs: config.queueBudgetMs,
-    onResult: (result, request) => metrics.observeInvocation(result, request.trigger),
+    onResult: (result, request) => {
+      metrics.observeInvocation(result, request.trigger);
+      throttles.observe(result, request.trigger);
+    },
     log,
   });
 
@@ -264,6 +282,7 @@ export async function wireControlPlane(
   });
   lifecycle.onClose('builds', () => buildRunner.close());
   let httpPort = config.httpPort;
+  const nodesNow = () => listNodes(nodeStore, registry);
   const executions = new ExecutionTable(database);
   const api = createApi({
     keys,
@@ -271,7 +290,7 @@ export async function wireControlPlane(
     observeHttp: metrics.observeHttp,
     routes: [
       ...fleetRoutes({
-        listNodes: () => listNodes(nodeStore, registry),
+        listNodes: nodesNow,
         readiness: () => readiness.check(),
         registry: metrics.registry,
       }),
@@ -292,6 +311,10 @@ export async function wireControlPlane(
       ...asyncRoutes({
         ...{ asyncInvocations: asyncSystem.invocations, deadLetters: asyncSystem.deadLetters },
         ...{ settings: asyncSystem.settings, budget },
+      }),
+      ...metricRoutes({
+        ...{ functions, metrics: new MetricTable(database), overview: new ProjectOverview(database) },
+        listNodes: nodesNow,
       }),
       ...jobRoutes({ jobs, executions, logs, budget }),
     ],

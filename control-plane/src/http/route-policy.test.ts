@@ -11,6 +11,7 @@ import { fleetRoutes } from './fleet-routes.js';
 import { functionRoutes } from './function-routes.js';
 import { jobRoutes } from './job-routes.js';
 import { logRoutes } from './log-routes.js';
+import { metricRoutes } from './metric-routes.js';
 
 /** Nothing of these is reached: every request is turned away before. */
 const unused = {} as never;
@@ -23,6 +24,7 @@ describe('route policies', () => {
     ...logRoutes({ functions: unused, logs: unused, feed: unused, stopping: unused }),
     ...executionRoutes({ executions: unused, asyncInvocations: unused, logs: unused }),
     ...asyncRoutes({ asyncInvocations: unused, deadLetters: unused, settings: unused, budget: unused }),
+    ...metricRoutes({ functions: unused, metrics: unused, overview: unused, listNodes: unused }),
     ...jobRoutes({ jobs: unused, executions: unused, logs: unused, budget: unused }),
   ];
   const keys = { verify: () => undefined } as unknown as ApiKeys;

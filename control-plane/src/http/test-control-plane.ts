@@ -27,8 +27,12 @@ import { OrphanedJobs } from '../jobs/orphaned-jobs.js';
 import { LogCapture } from '../logs/log-capture.js';
 import { LogFeed } from '../logs/log-feed.js';
 import { LogTable } from '../logs/log-table.js';
+import { MetricTable } from '../metrics/metric-table.js';
 import { Metrics } from '../metrics/metrics.js';
+import { ProjectOverview } from '../metrics/project-overview.js';
+import { listNodes } from '../nodes/list-nodes.js';
 import { NodeRegistry } from '../nodes/node-registry.js';
+import { NodeStore } from '../nodes/node-store.js';
 import { AddressPolicy } from '../webhooks/address-policy.js';
 import { WebhookSender } from '../webhooks/webhook-sender.js';
 import { asyncRoutes } from './async-routes.js';
@@ -41,6 +45,7 @@ import { functionRoutes } from './function-routes.js';
 import { HttpServer } from './http-server.js';
 import { jobRoutes } from './job-routes.js';
 import { logRoutes } from './log-routes.js';
+import { metricRoutes } from './metric-routes.js';
 import { createRequestListener } from './request-listener.js';
 
 type Answer = Partial<InvocationResult>;
@@ -173,6 +178,10 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
       ...asyncRoutes({
         ...{ asyncInvocations: asyncSystem.invocations, deadLetters: asyncSystem.deadLetters },
         ...{ settings: asyncSystem.settings, budget },
+      }),
+      ...metricRoutes({
+        ...{ functions, metrics: new MetricTable(database), overview: new ProjectOverview(database) },
+        listNodes: () => listNodes(new NodeStore(database), registry),
       }),
       ...jobRoutes({ jobs, executions, logs, budget }),
     ],
