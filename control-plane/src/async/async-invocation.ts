@@ -6,9 +6,15 @@ import type { OutcomeName } from '../invocations/invocation.js';
 export type AsyncKind = 'function' | 'webhook';
 
 /** What caused an async invocation. */
-export type AsyncTrigger = 'async' | 'schedule' | 'destination' | 'replay';
+export type AsyncTrigger = 'async' | 'schedule' | 'destination' | 'webhook' | 'replay';
 
-const ASYNC_TRIGGERS: readonly string[] = ['async', 'schedule', 'destination', 'replay'] satisfies AsyncTrigger[];
+const ASYNC_TRIGGERS: readonly string[] = [
+  'async',
+  'schedule',
+  'destination',
+  'webhook',
+  'replay',
+] satisfies AsyncTrigger[];
 
 /** @param trigger as an agent repeats it */
 export function isAsyncTrigger(trigger: string): boolean {

@@ -47,7 +47,7 @@ export class Destinations {
     const condition = verdict.kind === 'dead' ? verdict.condition : 'Success';
     const invokeCount = verdict.attempts + verdict.losses;
     const payload = destinationRecord(row, end, { ...made, condition, invokeCount, at: new Date() });
-    const base = { id: uuidv7(), projectId: row.projectId, versionId: null, trigger: 'destination', payload } as const;
+    const base = { id: uuidv7(), projectId: row.projectId, versionId: null, payload } as const;
     const context = { sourceId: row.id, hops };
     if ('url' in destination) {
       const { functionId, functionName } = row;
@@ -56,6 +56,7 @@ export class Destinations {
       return {
         ...base,
         kind: 'webhook',
+        trigger: 'webhook',
         laneId,
         functionId,
         functionName,
@@ -69,6 +70,7 @@ export class Destinations {
     return {
       ...base,
       kind: 'function',
+      trigger: 'destination',
       laneId: functionId,
       functionId,
       functionName,

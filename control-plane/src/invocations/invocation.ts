@@ -13,6 +13,7 @@ export type Trigger =
   | 'async'
   | 'schedule'
   | 'destination'
+  | 'webhook'
   | 'replay';
 
 export type OutcomeName = 'success' | 'function_error' | 'timeout' | 'throttled' | 'not_started' | 'outcome_unknown';
