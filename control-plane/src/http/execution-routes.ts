@@ -27,6 +27,7 @@ const TRIGGERS = [
   'async',
   'schedule',
   'destination',
+  'webhook',
   'replay',
 ] as const satisfies readonly Trigger[];
 
