@@ -8,7 +8,19 @@ import { isTest, type SourceFile } from './source-files.js';
 const LAYERS: readonly (readonly string[])[] = [
   ['http', 'gateway', 'grpc'],
   ['invocations'],
-  ['functions', 'jobs', 'admission', 'scheduling', 'artifacts', 'auth', 'builds', 'executions', 'logs'],
+  [
+    'functions',
+    'jobs',
+    'admission',
+    'scheduling',
+    'artifacts',
+    'auth',
+    'builds',
+    'executions',
+    'logs',
+    'async',
+    'schedules',
+  ],
   ['nodes'],
   ['db', 'metrics'],
 ];
