@@ -3,6 +3,9 @@
 /** Largest event of a synchronous invocation. */
 export const PAYLOAD_BYTES_MAX = 6 * 1024 * 1024;
 
+/** Largest event of an asynchronous invocation. */
+export const ASYNC_PAYLOAD_BYTES_MAX = 1024 * 1024;
+
 /** Largest response of a function; AWS's own figure, which its clients know. */
 export const RESPONSE_BYTES_MAX = 6_291_556;
 

@@ -18,7 +18,7 @@ const OUTCOMES = [
   'not_started',
   'outcome_unknown',
 ] as const satisfies readonly OutcomeName[];
-const TRIGGERS = ['api', 'http', 'route', 'job'] as const satisfies readonly Trigger[];
+const TRIGGERS = ['api', 'http', 'route', 'job', 'schedule'] as const satisfies readonly Trigger[];
 
 export interface ExecutionRoutesOptions {
   readonly executions: ExecutionTable;

@@ -3,7 +3,7 @@ import type { ExecutionReceipt } from '../db/schema.js';
 import type { ResolvedVersion } from '../functions/resolved-version.js';
 
 /** What caused an invocation; kept with its execution. */
-export type Trigger = 'api' | 'http' | 'route' | 'test' | 'deploy' | 'job';
+export type Trigger = 'api' | 'http' | 'route' | 'test' | 'deploy' | 'job' | 'schedule';
 
 export type OutcomeName = 'success' | 'function_error' | 'timeout' | 'throttled' | 'not_started' | 'outcome_unknown';
 
