@@ -29,6 +29,7 @@ const BY_ERROR_CODE: Readonly<Record<ErrorCode, ExitCode>> = {
   function_not_found: EXIT.notFound,
   execution_not_found: EXIT.notFound,
   job_not_found: EXIT.notFound,
+  schedule_not_found: EXIT.notFound,
   build_not_found: EXIT.notFound,
   route_not_found: EXIT.notFound,
   method_not_allowed: EXIT.error,

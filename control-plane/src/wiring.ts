@@ -36,6 +36,7 @@ import { HttpServer } from './http/http-server.js';
 import { jobRoutes } from './http/job-routes.js';
 import { logRoutes } from './http/log-routes.js';
 import { createRequestListener } from './http/request-listener.js';
+import { scheduleRoutes } from './http/schedule-routes.js';
 import { insertExecutions } from './invocations/insert-executions.js';
 import { createInvoke, FIRST_EPOCH } from './invocations/invoke.js';
 import { Journal } from './invocations/journal.js';
@@ -61,6 +62,12 @@ import type { NodeSession } from './nodes/node-session.js';
 import { NodeStore } from './nodes/node-store.js';
 import { NodeTracker } from './nodes/node-tracker.js';
 import { Readiness } from './nodes/readiness.js';
+import { DueTicks } from './schedules/due-ticks.js';
+import { ScheduleTable } from './schedules/schedule-table.js';
+import { ScheduleTicker } from './schedules/schedule-ticker.js';
+import { Schedules } from './schedules/schedules.js';
+import { TickHistory } from './schedules/tick-history.js';
+import { TickSweep } from './schedules/tick-sweep.js';
 import { ConnectedNodesView } from './scheduling/connected-nodes-view.js';
 import { IsolationPolicy } from './scheduling/isolation-policy.js';
 import { MemoryPlacementLedger } from './scheduling/memory-placement-ledger.js';
@@ -77,6 +84,13 @@ const WAITING = { perLaneMax: 500, totalMax: 5_000 };
 const QUEUED_ARGS_BYTES_MAX = 256 * 1024 * 1024;
 
 const JOB_RETENTION = { days: 7, perProjectMax: 10_000 };
+
+/** Async invocations of one function that may be queued. */
+const QUEUE_LIMITS = { queuedMax: 100_000, queuedBytesMax: 256 * 1024 * 1024 };
+
+const SCHEDULES_PER_PROJECT_MAX = 1_000;
+
+const TICK_RETENTION = { days: 30, perScheduleMax: 1_000 };
 
 /** Requests in progress get this long when the process stops; then their connections are cut. */
 const HTTP_GRACE_MS = 3_000;
@@ -222,6 +236,17 @@ export async function wireControlPlane(
   const jobLimits = { queuedMax: config.jobs.queuedMax, argsBytesMax: QUEUED_ARGS_BYTES_MAX };
   const jobs = new Jobs({ table: new JobTable(database, jobLimits), runner: jobRunner, waiters: jobWaiters });
 
+  const dueTicks = new DueTicks(database, QUEUE_LIMITS);
+  const ticker = new ScheduleTicker(dueTicks, log);
+  ticker.start();
+  lifecycle.onClose('schedules', () => ticker.close());
+  const tickSweep = new TickSweep(database, TICK_RETENTION, log);
+  lifecycle.onClose('tick sweep', () => tickSweep.close());
+  const schedules = new Schedules({
+    ...{ table: new ScheduleTable(database), due: dueTicks, history: new TickHistory(database), ticker },
+    perProjectMax: SCHEDULES_PER_PROJECT_MAX,
+  });
+
   const readiness = new Readiness(database, registry);
   const deployer = new Deployer({ functions, artifacts, images, cache: versions, invoke, forgetVersions, log });
   const buildTable = new BuildTable(database);
@@ -266,6 +291,7 @@ export async function wireControlPlane(
       ...logRoutes({ functions, logs, feed, stopping: stopping.signal }),
       ...executionRoutes({ executions, logs }),
       ...jobRoutes({ jobs, executions, logs, budget }),
+      ...scheduleRoutes({ schedules, budget }),
     ],
   });
   const server = new HttpServer(

@@ -10,6 +10,7 @@ import { fleetRoutes } from './fleet-routes.js';
 import { functionRoutes } from './function-routes.js';
 import { jobRoutes } from './job-routes.js';
 import { logRoutes } from './log-routes.js';
+import { scheduleRoutes } from './schedule-routes.js';
 
 /** Nothing of these is reached: every request is turned away before. */
 const unused = {} as never;
@@ -22,6 +23,7 @@ describe('route policies', () => {
     ...logRoutes({ functions: unused, logs: unused, feed: unused, stopping: unused }),
     ...executionRoutes({ executions: unused, logs: unused }),
     ...jobRoutes({ jobs: unused, executions: unused, logs: unused, budget: unused }),
+    ...scheduleRoutes({ schedules: unused, budget: unused }),
   ];
   const keys = { verify: () => undefined } as unknown as ApiKeys;
   const api = createApi({ routes, keys, log: pino({ level: 'silent' }), observeHttp: () => undefined });

@@ -28,6 +28,11 @@ import { LogFeed } from '../logs/log-feed.js';
 import { LogTable } from '../logs/log-table.js';
 import { Metrics } from '../metrics/metrics.js';
 import { NodeRegistry } from '../nodes/node-registry.js';
+import { DueTicks } from '../schedules/due-ticks.js';
+import { ScheduleTable } from '../schedules/schedule-table.js';
+import { ScheduleTicker } from '../schedules/schedule-ticker.js';
+import { Schedules } from '../schedules/schedules.js';
+import { TickHistory } from '../schedules/tick-history.js';
 import { BodyBudget } from './body-budget.js';
 import { buildRoutes } from './build-routes.js';
 import { createApi } from './create-api.js';
@@ -38,6 +43,7 @@ import { HttpServer } from './http-server.js';
 import { jobRoutes } from './job-routes.js';
 import { logRoutes } from './log-routes.js';
 import { createRequestListener } from './request-listener.js';
+import { scheduleRoutes } from './schedule-routes.js';
 
 type Answer = Partial<InvocationResult>;
 type Behaviour = (request: InvocationRequest, spec: VersionSpec) => Answer | Promise<Answer>;
@@ -122,6 +128,13 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
   const table = new JobTable(database, { queuedMax: 20, argsBytesMax: 8 * 1024 * 1024 });
   const jobs = new Jobs({ table, runner, waiters });
 
+  const due = new DueTicks(database, { queuedMax: 20, queuedBytesMax: 8 * 1024 * 1024 });
+  const ticker = new ScheduleTicker(due, log);
+  ticker.start();
+  const scheduleTable = new ScheduleTable(database);
+  const history = new TickHistory(database);
+  const schedules = new Schedules({ table: scheduleTable, due, history, ticker, perProjectMax: 10 });
+
   const executions = new ExecutionTable(database);
   const images = new ImageStore(database, artifacts);
   const deployer = new Deployer({ functions, artifacts, images, cache: versions, invoke, forgetVersions, log });
@@ -159,6 +172,7 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
       ...logRoutes({ functions, logs, feed, stopping: stopping.signal }),
       ...executionRoutes({ executions, logs }),
       ...jobRoutes({ jobs, executions, logs, budget }),
+      ...scheduleRoutes({ schedules, budget }),
     ],
   });
   const server = new HttpServer(
@@ -186,6 +200,7 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
       waiters.close();
       await server.close(1_000);
       runner.close();
+      await ticker.close();
       await buildRunner.close();
       registry.close();
       await buildLogs.close();
