@@ -30,6 +30,7 @@ const BY_ERROR_CODE: Readonly<Record<ErrorCode, ExitCode>> = {
   execution_not_found: EXIT.notFound,
   dead_letter_not_found: EXIT.notFound,
   job_not_found: EXIT.notFound,
+  schedule_not_found: EXIT.notFound,
   build_not_found: EXIT.notFound,
   route_not_found: EXIT.notFound,
   method_not_allowed: EXIT.error,

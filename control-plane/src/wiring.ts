@@ -41,6 +41,7 @@ import { jobRoutes } from './http/job-routes.js';
 import { logRoutes } from './http/log-routes.js';
 import { metricRoutes } from './http/metric-routes.js';
 import { createRequestListener } from './http/request-listener.js';
+import { scheduleRoutes } from './http/schedule-routes.js';
 import { insertExecutions } from './invocations/insert-executions.js';
 import { createInvoke, FIRST_EPOCH } from './invocations/invoke.js';
 import { Journal } from './invocations/journal.js';
@@ -71,6 +72,12 @@ import type { NodeSession } from './nodes/node-session.js';
 import { NodeStore } from './nodes/node-store.js';
 import { NodeTracker } from './nodes/node-tracker.js';
 import { Readiness } from './nodes/readiness.js';
+import { DueTicks } from './schedules/due-ticks.js';
+import { ScheduleTable } from './schedules/schedule-table.js';
+import { ScheduleTicker } from './schedules/schedule-ticker.js';
+import { Schedules } from './schedules/schedules.js';
+import { TickHistory } from './schedules/tick-history.js';
+import { TickSweep } from './schedules/tick-sweep.js';
 import { ConnectedNodesView } from './scheduling/connected-nodes-view.js';
 import { IsolationPolicy } from './scheduling/isolation-policy.js';
 import { MemoryPlacementLedger } from './scheduling/memory-placement-ledger.js';
@@ -91,6 +98,9 @@ const QUEUED_ARGS_BYTES_MAX = 256 * 1024 * 1024;
 const JOB_RETENTION = { days: 7, perProjectMax: 10_000 };
 
 const METRIC_RETENTION = { minuteDays: 7, hourDays: 90 };
+const SCHEDULES_PER_PROJECT_MAX = 1_000;
+
+const TICK_RETENTION = { days: 30, perScheduleMax: 1_000 };
 
 /** Requests in progress get this long when the process stops; then their connections are cut. */
 const HTTP_GRACE_MS = 3_000;
@@ -264,6 +274,17 @@ export async function wireControlPlane(
   const jobLimits = { queuedMax: config.jobs.queuedMax, argsBytesMax: QUEUED_ARGS_BYTES_MAX };
   const jobs = new Jobs({ table: new JobTable(database, jobLimits), runner: jobRunner, waiters: jobWaiters });
 
+  const dueTicks = new DueTicks(database, config.asyncQueue);
+  const ticker = new ScheduleTicker(dueTicks, log);
+  ticker.start();
+  lifecycle.onClose('schedules', () => ticker.close());
+  const tickSweep = new TickSweep(database, TICK_RETENTION, log);
+  lifecycle.onClose('tick sweep', () => tickSweep.close());
+  const schedules = new Schedules({
+    ...{ table: new ScheduleTable(database), due: dueTicks, history: new TickHistory(database), ticker },
+    perProjectMax: SCHEDULES_PER_PROJECT_MAX,
+  });
+
   const readiness = new Readiness(database, registry);
   const deployer = new Deployer({ functions, artifacts, images, cache: versions, invoke, forgetVersions, log });
   const buildTable = new BuildTable(database);
@@ -317,6 +338,7 @@ export async function wireControlPlane(
         listNodes: nodesNow,
       }),
       ...jobRoutes({ jobs, executions, logs, budget }),
+      ...scheduleRoutes({ schedules, budget }),
     ],
   });
   const server = new HttpServer(

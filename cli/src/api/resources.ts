@@ -58,7 +58,26 @@ export interface JobResource {
   readonly finishedAt: string | null;
 }
 
-type Shape = Readonly<Record<string, 'string' | 'number' | 'string or null'>>;
+export interface ScheduleResource {
+  readonly id: string;
+  readonly name: string;
+  readonly functionName: string;
+  readonly expression: string;
+  readonly timeZone: string;
+  readonly enabled: boolean;
+  readonly overlap: string;
+  readonly nextTickAt: string | null;
+}
+
+export interface TickResource {
+  readonly trigger: string;
+  readonly tickAt: string;
+  readonly outcome: string;
+  readonly invocationId: string | null;
+  readonly count: number;
+}
+
+type Shape = Readonly<Record<string, 'string' | 'number' | 'boolean' | 'string or null'>>;
 
 function fits(value: unknown, shape: Shape): boolean {
   if (typeof value !== 'object' || value === null) return false;
@@ -122,4 +141,27 @@ export function isBuild(value: unknown): value is BuildResource {
 
 export function isBuildLine(value: unknown): value is BuildLine {
   return fits(value, { sequence: 'number', stream: 'string', text: 'string' });
+}
+
+export function isSchedule(value: unknown): value is ScheduleResource {
+  return fits(value, {
+    id: 'string',
+    name: 'string',
+    functionName: 'string',
+    expression: 'string',
+    timeZone: 'string',
+    enabled: 'boolean',
+    overlap: 'string',
+    nextTickAt: 'string or null',
+  });
+}
+
+export function isTick(value: unknown): value is TickResource {
+  return fits(value, {
+    trigger: 'string',
+    tickAt: 'string',
+    outcome: 'string',
+    invocationId: 'string or null',
+    count: 'number',
+  });
 }

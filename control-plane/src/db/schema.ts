@@ -29,6 +29,7 @@ import { at, bytea, now, projectId } from './table-columns.js';
 export * from './async-tables.js';
 export * from './build-tables.js';
 export * from './metric-tables.js';
+export * from './schedule-tables.js';
 export { projects } from './table-columns.js';
 
 export const apiKeys = pgTable(

@@ -12,6 +12,7 @@ import { functionRoutes } from './function-routes.js';
 import { jobRoutes } from './job-routes.js';
 import { logRoutes } from './log-routes.js';
 import { metricRoutes } from './metric-routes.js';
+import { scheduleRoutes } from './schedule-routes.js';
 
 /** Nothing of these is reached: every request is turned away before. */
 const unused = {} as never;
@@ -26,6 +27,7 @@ describe('route policies', () => {
     ...asyncRoutes({ asyncInvocations: unused, deadLetters: unused, settings: unused, budget: unused }),
     ...metricRoutes({ functions: unused, metrics: unused, overview: unused, listNodes: unused }),
     ...jobRoutes({ jobs: unused, executions: unused, logs: unused, budget: unused }),
+    ...scheduleRoutes({ schedules: unused, budget: unused }),
   ];
   const keys = { verify: () => undefined } as unknown as ApiKeys;
   const api = createApi({ routes, keys, log: pino({ level: 'silent' }), observeHttp: () => undefined });

@@ -33,6 +33,11 @@ import { ProjectOverview } from '../metrics/project-overview.js';
 import { listNodes } from '../nodes/list-nodes.js';
 import { NodeRegistry } from '../nodes/node-registry.js';
 import { NodeStore } from '../nodes/node-store.js';
+import { DueTicks } from '../schedules/due-ticks.js';
+import { ScheduleTable } from '../schedules/schedule-table.js';
+import { ScheduleTicker } from '../schedules/schedule-ticker.js';
+import { Schedules } from '../schedules/schedules.js';
+import { TickHistory } from '../schedules/tick-history.js';
 import { AddressPolicy } from '../webhooks/address-policy.js';
 import { WebhookSender } from '../webhooks/webhook-sender.js';
 import { asyncRoutes } from './async-routes.js';
@@ -47,6 +52,7 @@ import { jobRoutes } from './job-routes.js';
 import { logRoutes } from './log-routes.js';
 import { metricRoutes } from './metric-routes.js';
 import { createRequestListener } from './request-listener.js';
+import { scheduleRoutes } from './schedule-routes.js';
 
 type Answer = Partial<InvocationResult>;
 type Behaviour = (request: InvocationRequest, spec: VersionSpec) => Answer | Promise<Answer>;
@@ -138,6 +144,12 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
     ready: () => true,
     limits: { queuedMax: 20, queuedBytesMax: 8 * 1024 * 1024 },
   });
+  const due = new DueTicks(database, { queuedMax: 20, queuedBytesMax: 8 * 1024 * 1024 });
+  const ticker = new ScheduleTicker(due, log);
+  ticker.start();
+  const scheduleTable = new ScheduleTable(database);
+  const history = new TickHistory(database);
+  const schedules = new Schedules({ table: scheduleTable, due, history, ticker, perProjectMax: 10 });
 
   const executions = new ExecutionTable(database);
   const images = new ImageStore(database, artifacts);
@@ -184,6 +196,7 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
         listNodes: () => listNodes(new NodeStore(database), registry),
       }),
       ...jobRoutes({ jobs, executions, logs, budget }),
+      ...scheduleRoutes({ schedules, budget }),
     ],
   });
   const server = new HttpServer(
@@ -221,6 +234,7 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
       await server.close(1_000);
       runner.close();
       await asyncSystem.close();
+      await ticker.close();
       await buildRunner.close();
       registry.close();
       await buildLogs.close();
