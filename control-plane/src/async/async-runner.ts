@@ -36,6 +36,12 @@ interface Held {
 const LEASE_MS = 15_000;
 const RENEW_MS = 5_000;
 
+/**
+ * While much is in progress, claims are so far apart: each invocation that ends makes room for one more, and claiming one at a
+ * time costs as much as claiming many.
+ */
+const BUSY_INTERVAL_MS = 5;
+
 /** The backstop: for what became due without anybody here being told. */
 const POLL_MS = 500;
 
@@ -55,6 +61,7 @@ export class AsyncRunner {
   readonly #begin: GroupCommit<BeginningAttempt, boolean>;
   #state: 'idle' | 'claiming' | 'closed' = 'idle';
   #again = false;
+  #claimedAt = 0;
   #poll: NodeJS.Timeout | undefined;
   #renewal: NodeJS.Timeout | undefined;
   readonly #closing = new AbortController();
@@ -119,6 +126,7 @@ export class AsyncRunner {
     try {
       while (this.#again && this.#state === 'claiming') {
         this.#again = false;
+        await this.#rest();
         const free = concurrencyMax - this.#held.size;
         if (free <= 0) break;
         const shares = new Map([...this.#heldByLane].map(([lane, held]) => [lane, shareOf(held, free)]));
@@ -132,6 +140,13 @@ export class AsyncRunner {
       log.warn({ reason: errorText(err) }, 'async_invocations_not_claimed');
     }
     if (this.#state === 'claiming') this.#become('idle');
+  }
+
+  /** Nothing while little is in progress. */
+  async #rest(): Promise<void> {
+    const waitMs = this.#claimedAt + BUSY_INTERVAL_MS - performance.now();
+    if (waitMs > 0 && this.#held.size > this.options.concurrencyMax / 4) await sleep(waitMs);
+    this.#claimedAt = performance.now();
   }
 
   #hold(row: ClaimedInvocation): void {
