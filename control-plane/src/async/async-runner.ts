@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Backoff } from '@lambda-fleet/common/backoff';
+import { crashPoint } from '@lambda-fleet/common/crash-points';
 import { errorText, FleetError } from '@lambda-fleet/common/errors';
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { Database } from '../db/database.js';
@@ -132,6 +133,7 @@ export class AsyncRunner {
         const shares = new Map([...this.#heldByLane].map(([lane, held]) => [lane, shareOf(held, free)]));
         const perLane = shareOf(0, free);
         const rows = await claimInvocations(database, { owner, leaseMs: LEASE_MS, limit: free, shares, perLane });
+        if (rows.length > 0) crashPoint('after-claim');
         for (const row of rows) this.#hold(row);
         this.#again ||= rows.length > 0;
       }
@@ -179,7 +181,9 @@ export class AsyncRunner {
 
   async #begun({ id, epoch }: ClaimedInvocation, { nodeId, bootId }: SentTo): Promise<boolean> {
     try {
-      return await this.#begin.submit({ id, epoch, owner: this.options.owner, nodeId, bootId });
+      const begun = await this.#begin.submit({ id, epoch, owner: this.options.owner, nodeId, bootId });
+      crashPoint('after-begin');
+      return begun;
     } catch (err) {
       this.options.log.warn({ invocation: id, reason: errorText(err) }, 'async_attempt_not_begun');
       return false;
@@ -191,7 +195,9 @@ export class AsyncRunner {
     const backoff = new Backoff({ firstMs: 100, capMs: 2_000 });
     for (;;) {
       try {
+        crashPoint('after-result');
         await this.options.settler.settle(row, end, made, options);
+        crashPoint('after-settle');
         acknowledge?.();
         return;
       } catch (err) {
