@@ -59,7 +59,10 @@ describe('async invocations while everything is killed', () => {
     const [runsFile, crashFile] = [join(folder, 'runs'), join(folder, 'crash')];
     await writeFile(runsFile, '');
     await chmod(runsFile, 0o666);
-    fleet = await Fleet.start({ driver: 'process', env: { LAMBDA_CRASH_FILE: crashFile } });
+    fleet = await Fleet.start({
+      driver: 'process',
+      env: { LAMBDA_CRASH_FILE: crashFile, LAMBDA_UP_DEATHS_MAX: '100' },
+    });
     const running = fleet;
     const functions = {
       // Fails the first time that an invocation is run, when it is told to.

@@ -47,7 +47,7 @@ export class ExecutionTable {
     return this.database.run(
       'list executions',
       (sql) => sql<Execution[]>`
-        select id, function_name, version_number as version, trigger, outcome, status_code, error, receipt, node_id,
+        select id, function_name, version_number as version, trigger, epoch, attempts, outcome, status_code, error, receipt, node_id,
           started_at, finished_at
         from executions
         where project_id = ${projectId}
@@ -74,7 +74,7 @@ export class ExecutionTable {
       ? await this.database.run(
           'get execution',
           (sql) => sql<ExecutionDetail[]>`
-            select id, function_name, version_number as version, trigger, outcome, status_code, error, receipt, node_id,
+            select id, function_name, version_number as version, trigger, epoch, attempts, outcome, status_code, error, receipt, node_id,
               started_at, finished_at, input, output
             from executions where project_id = ${projectId} and id = ${id}`,
         )
