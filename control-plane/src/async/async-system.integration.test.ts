@@ -360,6 +360,7 @@ describe('async invocations', () => {
     await expect.poll(() => row(id), { timeout: 20_000, interval: 50 }).toBeUndefined();
     expect(await ended(id)).toMatchObject({ outcome: 'outcome_unknown', epoch: 3, attempts: 0 });
     expect(await dead()).toMatchObject([{ id, condition: 'NodesLost' }]);
+    expect(life.invoked.map(({ attempt }) => attempt?.alone)).toEqual([false, false, true]);
   });
 
   it('an attempt that was taken over has no say any more', async () => {

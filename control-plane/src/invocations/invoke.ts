@@ -90,7 +90,7 @@ async function placeAndDispatch(
   phases: { placeMs: number },
 ): Promise<Conclusion> {
   const { spec } = version;
-  const demand = demandOf(version);
+  const demand = demandOf(version, request.attempt?.alone === true);
   const deadlineMs = queueBudgetMs + imageLoadMs(spec.image) + spec.initTimeoutMs + spec.timeoutMs + ANSWER_GRACE_MS;
   const placingSince = performance.now();
   let refusedBy: Set<string> | undefined;
@@ -154,8 +154,8 @@ async function dispatchTo(
   }
 }
 
-/** What one invocation needs: its part of a sandbox, where several share one. */
-function demandOf({ spec, isolation }: ResolvedVersion): Demand {
+/** What one invocation needs: its part of a sandbox, where several share one, or a node for itself. */
+function demandOf({ spec, isolation }: ResolvedVersion, alone: boolean): Demand {
   const concurrency = Math.max(1, spec.concurrency);
   return {
     functionId: spec.functionId,
@@ -166,10 +166,12 @@ function demandOf({ spec, isolation }: ResolvedVersion): Demand {
     architecture: spec.image?.architecture ?? '',
     memoryMb: spec.memoryMb,
     concurrency,
-    amount: {
-      memoryBytes: Math.ceil((spec.memoryMb * BYTES_PER_MB) / concurrency),
-      milliSlots: Math.ceil(1_000 / concurrency),
-    },
+    amount: alone
+      ? 'whole-node'
+      : {
+          memoryBytes: Math.ceil((spec.memoryMb * BYTES_PER_MB) / concurrency),
+          milliSlots: Math.ceil(1_000 / concurrency),
+        },
   };
 }
 
