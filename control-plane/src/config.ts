@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { fileContent, LOG_LEVELS, parseEnvironment } from '@lambda-fleet/common/environment';
 import { Secret } from '@lambda-fleet/common/secret';
 import { z } from 'zod';
+import type { ExecutionRetention } from './executions/execution-sweep.js';
 import type { LogRetention } from './logs/log-sweep.js';
 import { ISOLATION_POLICIES, type IsolationPolicyName } from './scheduling/isolation-policy.js';
 
@@ -40,6 +41,9 @@ const schema = z.object({
   /** Log lines are kept for so many days, and the oldest go earlier when all take more than so many megabytes. */
   LAMBDA_LOGS_DAYS: z.coerce.number().int().min(1).max(3_650).default(14),
   LAMBDA_LOGS_MB_MAX: z.coerce.number().int().min(1).default(1_024),
+  /** Executions are kept for so many days, and of a project's so many at most. */
+  LAMBDA_EXECUTIONS_DAYS: z.coerce.number().int().min(1).max(3_650).default(30),
+  LAMBDA_EXECUTIONS_MAX: z.coerce.number().int().min(1).max(10_000_000).default(1_000_000),
   /** The layers of a container image together, unpacked. */
   LAMBDA_IMAGE_MB_MAX: z.coerce.number().int().min(1).max(10_240).default(2_048),
   LAMBDA_LOG_LEVEL: z.enum(LOG_LEVELS).default('info'),
@@ -60,6 +64,7 @@ export interface ControlPlaneConfig {
   readonly isolationPolicy: IsolationPolicyName;
   readonly jobs: { readonly concurrencyMax: number; readonly queuedMax: number };
   readonly logRetention: LogRetention;
+  readonly executionRetention: ExecutionRetention;
   readonly imageBytesMax: number;
   readonly logLevel: string;
 }
@@ -82,6 +87,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): ControlPlaneCo
     isolationPolicy: value.LAMBDA_ISOLATION_POLICY,
     jobs: { concurrencyMax: value.LAMBDA_JOBS_CONCURRENCY, queuedMax: value.LAMBDA_JOBS_QUEUED_MAX },
     logRetention: { days: value.LAMBDA_LOGS_DAYS, bytesMax: value.LAMBDA_LOGS_MB_MAX * 1024 * 1024 },
+    executionRetention: { days: value.LAMBDA_EXECUTIONS_DAYS, perProjectMax: value.LAMBDA_EXECUTIONS_MAX },
     imageBytesMax: value.LAMBDA_IMAGE_MB_MAX * 1024 * 1024,
     logLevel: value.LAMBDA_LOG_LEVEL,
   });

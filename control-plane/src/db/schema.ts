@@ -28,6 +28,7 @@ import { at, bytea, now, projectId } from './table-columns.js';
 
 export * from './async-tables.js';
 export * from './build-tables.js';
+export * from './execution-tables.js';
 export { projects } from './table-columns.js';
 
 export const apiKeys = pgTable(
@@ -144,6 +145,8 @@ export const functions = pgTable(
   (t) => [
     uniqueIndex('functions_project_name').on(t.projectId, t.name),
     uniqueIndex('functions_project_route').on(t.projectId, t.route),
+    // Few, and looked for whenever executions are recorded.
+    index('functions_keeping_nothing').on(t.id).where(sql`not keep_payloads`),
   ],
 );
 
@@ -215,7 +218,7 @@ export const executions = pgTable(
     error: jsonb('error').$type<ExecutionError>(),
     receipt: jsonb('receipt').$type<ExecutionReceipt>().notNull(),
     nodeId: text('node_id'),
-    /** The event and the result, as text when they are UTF-8, up to 64 KiB; absent when longer. */
+    /** The event and the result, as text when they are UTF-8, up to 64 KiB; absent when longer. See `execution_bodies`. */
     input: text('input'),
     output: text('output'),
     startedAt: at('started_at').notNull(),
@@ -232,6 +235,9 @@ export const executions = pgTable(
     // Ascending, and read backwards: drizzle's own `desc()` puts nulls last, which `order by id desc` cannot use.
     index('executions_by_project').on(t.projectId, t.id),
     index('executions_by_function').on(t.projectId, t.functionName, t.id),
+    // What went wrong is looked for among much that went well.
+    index('executions_failed').on(t.projectId, t.id).where(sql`outcome <> 'success'`),
+    index('executions_failed_by_function').on(t.projectId, t.functionName, t.id).where(sql`outcome <> 'success'`),
   ],
 );
 

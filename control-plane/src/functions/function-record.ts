@@ -32,6 +32,7 @@ export function resolvedVersionOf(record: FunctionRecord): ResolvedVersion {
     httpAuth: record.httpAuth,
     isolation: record.isolation,
     provisionedConcurrency: record.provisionedConcurrency,
+    keepPayloads: record.keepPayloads,
     spec: {
       versionId: record.versionId,
       projectId: record.projectId,

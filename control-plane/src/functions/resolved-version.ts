@@ -9,6 +9,8 @@ export interface ResolvedVersion {
   /** `auto` is decided at placement, by the operator's policy and by what the nodes have. */
   readonly isolation: 'auto' | 'gvisor' | 'runc';
   readonly provisionedConcurrency: number;
+  /** Whether executions keep the event and the result. */
+  readonly keepPayloads: boolean;
   /** What an agent needs to make a sandbox; the same object for the life of the cache entry. */
   readonly spec: VersionSpec;
 }

@@ -148,5 +148,9 @@ function keepNewest<V>(map: Map<string, V>, key: string, value: V, max: number):
 }
 
 function isSame(version: ResolvedVersion, record: FunctionRecord): boolean {
-  return version.spec.versionId === record.versionId && version.httpAuth === record.httpAuth;
+  return (
+    version.spec.versionId === record.versionId &&
+    version.httpAuth === record.httpAuth &&
+    version.keepPayloads === record.keepPayloads
+  );
 }

@@ -4,6 +4,7 @@ import type { Logger } from '@lambda-fleet/common/logger';
 import type { ResponseEnd } from '@lambda-fleet/proto';
 import { RefusalReason } from '@lambda-fleet/proto';
 import type { ConcurrencyLimiter } from '../admission/concurrency-limiter.js';
+import { type StoredBody, storedBody } from '../db/stored-body.js';
 import type { ResolvedVersion } from '../functions/resolved-version.js';
 import type { DispatchAnswer } from '../nodes/dispatch.js';
 import type { NodeRegistry } from '../nodes/node-registry.js';
@@ -13,7 +14,6 @@ import type { Placed, Placement, PlacementFailure } from '../scheduling/placemen
 import {
   type ControlPlanePhases,
   leavesNoExecution,
-  storableBytes,
   toExecutionError,
   toExecutionReceipt,
 } from './execution-record.js';
@@ -243,7 +243,7 @@ const isTriedAgain = ({ trigger }: InvocationRequest): boolean => trigger === 'j
 
 function record(journal: Journal, request: InvocationRequest, result: InvocationResult, conclusion: Conclusion): void {
   const { end, session } = conclusion;
-  const { spec } = result.version;
+  const { spec, keepPayloads } = result.version;
   if (leavesNoExecution(request.trigger) || (result.outcome === 'not_started' && isTriedAgain(request))) {
     if (end !== undefined) session?.acknowledge([{ invocationId: request.id, epoch: end.epoch }]);
     return;
@@ -251,6 +251,8 @@ function record(journal: Journal, request: InvocationRequest, result: Invocation
   // A throttled call never became an execution: recording each would turn a flood of calls into a flood of rows.
   if (result.outcome === 'throttled') return;
   const finishedAtMs = Date.now();
+  const input: StoredBody = keepPayloads ? storedBody(request.payload) : {};
+  const output: StoredBody = keepPayloads && result.outcome === 'success' ? storedBody(result.body) : {};
   journal.append(
     {
       id: request.id,
@@ -266,8 +268,11 @@ function record(journal: Journal, request: InvocationRequest, result: Invocation
       error: end === undefined ? undefined : toExecutionError(end),
       receipt: result.receipt,
       nodeId: result.nodeId,
-      input: storableBytes(request.payload),
-      output: storableBytes(result.body),
+      input: input.text,
+      output: output.text,
+      inputBytes: input.bytes,
+      outputBytes: output.bytes,
+      keepPayloads,
       startedAtMs: finishedAtMs - (result.receipt.totalMs ?? 0),
       finishedAtMs,
     },
