@@ -2,8 +2,8 @@ import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { storedBody } from '../db/stored-body.js';
 import { startTestPostgres, type TestPostgres } from '../db/test-postgres.js';
+import { bodiesOf as bodiesIn } from '../executions/execution-bodies.js';
 import type { ExecutionRecord } from '../executions/execution-rows.js';
-import { ExecutionTable } from '../executions/execution-table.js';
 import { insertExecutions } from './insert-executions.js';
 
 function record(changes: Partial<ExecutionRecord> = {}): ExecutionRecord {
@@ -93,7 +93,7 @@ describe('insertExecutions', () => {
       ...changes,
     });
   };
-  const bodiesOf = (id: string, projectId = 'default') => new ExecutionTable(postgres.database).bodiesOf(projectId, id);
+  const bodiesOf = (id: string, projectId = 'default') => bodiesIn(postgres.database, projectId, id);
   const keptApart = async (id: string): Promise<number> => {
     const rows = await postgres.database.run(
       'kept apart',
