@@ -41,9 +41,21 @@ export interface BuildLine {
 export interface ExecutionResource {
   readonly id: string;
   readonly functionName: string;
+  readonly version?: number;
+  readonly status?: string;
   readonly outcome: string | null;
+  readonly trigger?: string;
+  readonly statusCode?: number | null;
+  readonly attempts?: number;
+  readonly acceptedAt?: string | null;
   readonly startedAt: string;
   readonly finishedAt: string | null;
+  readonly nodeId?: string | null;
+  readonly receipt?: Readonly<Record<string, unknown>>;
+  readonly error?: { readonly errorType: unknown; readonly errorMessage: unknown; readonly trace?: unknown } | null;
+  /** Absent in lists. */
+  readonly input?: string | null;
+  readonly output?: string | null;
 }
 
 export interface JobResource {
