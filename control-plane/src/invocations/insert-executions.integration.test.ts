@@ -3,7 +3,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { storedBody } from '../db/stored-body.js';
 import { startTestPostgres, type TestPostgres } from '../db/test-postgres.js';
 import { bodiesOf as bodiesIn } from '../executions/execution-bodies.js';
-import type { ExecutionRecord } from '../executions/execution-rows.js';
+import { type ExecutionRecord, executionRows } from '../executions/execution-rows.js';
+import { recordExecutions } from '../executions/record-executions.js';
 import { insertExecutions } from './insert-executions.js';
 
 function record(changes: Partial<ExecutionRecord> = {}): ExecutionRecord {
@@ -225,5 +226,21 @@ describe('insertExecutions', () => {
       { name: 'input', storage: 'e' },
       { name: 'output', storage: 'e' },
     ]);
+  });
+
+  it('is a part of a larger statement too, which decides what is recorded', async () => {
+    const [wanted, other] = [withBodies(everyByte, Buffer.from('1')), withBodies(everyByte, Buffer.from('2'))];
+    const recorded = await postgres.database.run(
+      'part',
+      (sql) => sql<{ id: string }[]>`
+        with rows as (${executionRows(sql, [wanted, other])}),
+          work as (select * from rows where id = ${wanted.id}),
+          ${recordExecutions(sql, 'work', true)}
+        select id from recorded`,
+    );
+    expect([...recorded]).toEqual([{ id: wanted.id }]);
+    expect((await bodiesOf(wanted.id)).input?.equals(everyByte)).toBe(true);
+    expect(await stored(other.id)).toBeUndefined();
+    expect(await keptApart(other.id)).toBe(0);
   });
 });

@@ -1,5 +1,5 @@
 import { pino } from 'pino';
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { ExecutionRecord } from '../executions/execution-rows.js';
 import { Journal } from './journal.js';
 
@@ -54,5 +54,30 @@ describe('Journal', () => {
     expect(written.filter(({ inputBytes }) => inputBytes !== undefined)).toHaveLength(5);
     expect(written.slice(0, 10).every(({ input }) => input === 'short')).toBe(true);
     expect(written.slice(10).filter(({ input }) => input !== undefined)).toHaveLength(33);
+  });
+
+  afterEach(() => vi.restoreAllMocks());
+
+  it('writes an execution without its body when the database is too slow for it, and the next one with it', async () => {
+    let now = 0;
+    vi.spyOn(performance, 'now').mockImplementation(() => now);
+    const written: (readonly ExecutionRecord[])[] = [];
+    const writer = new Journal({
+      insert: async (records) => {
+        written.push(records);
+        if (written.length > 2) return;
+        now += 5_000;
+        throw new Error('too slow');
+      },
+      log: pino({ level: 'silent' }),
+    });
+    const long = record({ input: 'text', inputBytes: Buffer.alloc(MB) });
+    writer.append(long, undefined);
+    await expect.poll(() => written.length).toBe(3);
+    writer.append(long, undefined);
+    await expect.poll(() => written.length).toBe(4);
+    expect(written.map(([first]) => first?.inputBytes?.length)).toEqual([MB, MB, undefined, MB]);
+    expect(written[2]?.[0]?.input).toBe('text');
+    await writer.close();
   });
 });

@@ -27,6 +27,10 @@ const WAITING_BODIES_MAX = WAITING_BYTES_MAX / 2;
 /** One statement's: making it stops this process for about 2 ms for each megabyte of text, 5 for each of anything else. */
 const BATCH_BYTES_MAX = 4 * 1024 * 1024;
 
+/** An attempt that failed after so long ran into its deadline, milliseconds. */
+const TOO_SLOW_MS = 4_000;
+const TOO_SLOW_MAX = 2;
+
 /** Records that no agent keeps; past this, the oldest news is worth less than the process. */
 const UNKEPT_MAX = 10_000;
 
@@ -43,11 +47,13 @@ export class Journal {
   #waitingBytes = 0;
   #unkept = 0;
   #dropped = 0;
+  /** Attempts in a row that took as long as a statement may. */
+  #tooSlow = 0;
 
   constructor(private readonly options: JournalOptions) {
     this.#committer = new BatchCommitter<Entry>({
       what: 'executions',
-      commit: (entries) => options.insert(entries.map((entry) => entry.record)),
+      commit: (entries) => this.#insert(entries.map((entry) => entry.record)),
       onCommitted: (entries) => this.#settled(entries),
       onRefused: (entry, err) => {
         options.log.error({ err, invocation: entry.record.id }, 'execution_refused');
@@ -78,6 +84,19 @@ export class Journal {
 
   close(): Promise<void> {
     return this.#committer.close();
+  }
+
+  /** Without bodies when the database is too slow for them: the same batch is tried until it is in, and all others wait. */
+  async #insert(records: readonly ExecutionRecord[]): Promise<void> {
+    const since = performance.now();
+    const bare = this.#tooSlow >= TOO_SLOW_MAX;
+    try {
+      await this.options.insert(bare ? records.map((record) => ({ ...record, ...NO_BODIES })) : records);
+      this.#tooSlow = 0;
+    } catch (err) {
+      this.#tooSlow = performance.now() - since < TOO_SLOW_MS ? 0 : this.#tooSlow + 1;
+      throw err;
+    }
   }
 
   /** The record, without what there is no room for until the database has taken more. */
