@@ -552,6 +552,20 @@ describe('executions', () => {
     expect(received[0]?.url).toContain('outcome=timeout');
   });
 
+  it('prints log lines as text or as JSON', async () => {
+    const line = {
+      id: 1,
+      executionId: 'e1',
+      at: '2026-01-02T03:04:05.000Z',
+      stream: 'stdout',
+      level: '',
+      text: 'a\u0007b',
+    };
+    answer = (_request, response) => json(response, 200, { logs: [line] });
+    expect((await lambda(['executions', 'logs', 'e1'])).stdout).toBe('ab\n');
+    expect(JSON.parse((await lambda(['executions', 'logs', 'e1', '-o', 'json'])).stdout)).toEqual(line);
+  });
+
   it('shows where the time of one went, its error, and what went in and came out', async () => {
     answer = (_request, response) => json(response, 200, { ...execution('e1'), input: '{"a":1}', output: null });
     const { status, stdout } = await lambda(['executions', 'get', 'e1']);

@@ -175,6 +175,7 @@ function addExecutionCommands(program: Command, session: Session): void {
     .command('logs')
     .description("print one execution's log lines")
     .argument('<id>', "the execution's id")
+    .addOption(new Option('-o, --output <format>', 'how to print').choices(['table', 'json']).default('table'))
     .action(async (id, _options, command: Command) => {
       const { executionLogs } = await import('./commands/executions.js');
       await executionLogs(session, id, command.optsWithGlobals());

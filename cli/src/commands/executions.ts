@@ -23,6 +23,10 @@ export interface GetExecutionOptions extends ServerFlags {
   readonly output: OutputFormat;
 }
 
+export interface ExecutionLogsOptions extends ServerFlags {
+  readonly output: 'table' | 'json';
+}
+
 export async function listExecutions(session: Session, options: ListExecutionsOptions): Promise<void> {
   const executions = await newest(session.connect(options), options);
   const { output } = session;
@@ -72,13 +76,14 @@ export async function getExecution(session: Session, id: string, options: GetExe
   await output.data(executionText(found));
 }
 
-export async function executionLogs(session: Session, id: string, options: ServerFlags): Promise<void> {
+export async function executionLogs(session: Session, id: string, options: ExecutionLogsOptions): Promise<void> {
   const client = session.connect(options);
   const page = (await client.json({ method: 'GET', path: `/api/executions/${segment(id)}/logs` })) as
     | { logs?: unknown }
     | undefined;
   if (!Array.isArray(page?.logs)) throw client.notOurs();
+  const isJson = options.output === 'json';
   for (const line of page.logs) {
-    if (isLogLine(line)) await session.output.data(`${printable(line.text)}\n`);
+    if (isLogLine(line)) await session.output.data(`${isJson ? JSON.stringify(line) : printable(line.text)}\n`);
   }
 }
