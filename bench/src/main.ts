@@ -4,8 +4,9 @@ import type { Bench } from './bench.js';
 import { coldstart } from './coldstart-report.js';
 import { invoke } from './invoke-report.js';
 import { neighbours } from './neighbours-report.js';
+import { queue } from './queue-report.js';
 
-const BENCHES: Readonly<Record<string, Bench>> = { invoke, coldstart, neighbours };
+const BENCHES: Readonly<Record<string, Bench>> = { invoke, coldstart, neighbours, queue };
 
 function usage(): string {
   const flags = Object.values(BENCHES).flatMap(({ counts }) => Object.entries(counts));
@@ -58,7 +59,7 @@ async function main(): Promise<void> {
 class UsageError extends Error {}
 
 function wholeNumber(flag: string, text: unknown): number {
-  if (!/^[1-9]\d{0,5}$/.test(String(text))) throw new UsageError(`--${flag} must be a whole number from 1.`);
+  if (!/^[1-9]\d{0,6}$/.test(String(text))) throw new UsageError(`--${flag} must be a whole number from 1.`);
   return Number(text);
 }
 

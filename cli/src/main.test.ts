@@ -552,6 +552,24 @@ describe('executions', () => {
     expect(received[0]?.url).toContain('outcome=timeout');
   });
 
+  it('shows one that is queued', async () => {
+    const queued = {
+      status: 'queued',
+      outcome: null,
+      receipt: null,
+      error: null,
+      startedAt: null,
+      notBefore: '2026-02-03',
+    };
+    answer = (_request, response) =>
+      json(response, 200, { ...queued, id: 'e1', functionName: 'greet', reason: 'busy' });
+    const { status, stdout } = await lambda(['executions', 'get', 'e1']);
+    expect(status).toBe(0);
+    expect(stdout).toBe(
+      'id             e1\nfunction       greet\nstatus         queued\nreason         busy\nnext attempt   2026-02-03\n',
+    );
+  });
+
   it('prints log lines as text or as JSON', async () => {
     const line = {
       id: 1,
@@ -576,5 +594,91 @@ describe('executions', () => {
     expect(stdout).toContain('INPUT\n{"a":1}\n\nOUTPUT\n(none that is kept as text)\n');
     const raw = await lambda(['executions', 'get', 'e1', '-o', 'json']);
     expect(JSON.parse(raw.stdout)).toEqual({ ...execution('e1'), input: '{"a":1}', output: null });
+  });
+});
+
+describe('lambda schedule', () => {
+  const SCHEDULE = {
+    ...{ id: '019a3c52-8d0e-7c1b-b0f4-6a3a5a1e9c11', name: 'nightly', functionName: 'report', expression: '0 2 * * *' },
+    ...{ timeZone: 'Europe/Berlin', enabled: true, overlap: 'skip', nextTickAt: '2026-01-02T01:00:00.000Z' },
+  };
+  const PAUSED = { ...SCHEDULE, name: 'off', enabled: false, nextTickAt: null };
+
+  it('makes a schedule with its payload as it is and prints its name', async () => {
+    answer = (_request, response) => json(response, 201, SCHEDULE);
+    const flags = ['--cron', '0 2 * * *', '--time-zone', 'Europe/Berlin', '--overlap', 'queue', '--catch-up', '1h'];
+    const more = ['--name', 'nightly', '--jitter', '30s', '--payload', '{"n": 12345678901234567890}', '--disabled'];
+    const result = await lambda(['schedule', 'report', ...flags, ...more]);
+    expect(result).toEqual({ status: 0, stdout: 'nightly\n', stderr: 'Runs at 2026-01-02T01:00:00.000Z first.\n' });
+    expect(received[0]).toMatchObject({ method: 'POST', url: '/api/schedules' });
+    const body = received[0]?.body.toString() ?? '';
+    expect(body).toContain('{"n": 12345678901234567890}');
+    expect(JSON.parse(body)).toMatchObject({
+      ...{ function: 'report', expression: '0 2 * * *', name: 'nightly', timeZone: 'Europe/Berlin', overlap: 'queue' },
+      ...{ catchUpMs: 3_600_000, jitterMs: 30_000, enabled: false },
+    });
+    await lambda(['schedule', 'report', '--cron', '@daily']);
+    expect(JSON.parse(received[1]?.body.toString() ?? '')).toEqual({ function: 'report', expression: '@daily' });
+  });
+
+  it.each([
+    [['schedule', 'report']],
+    [['schedule']],
+    [['schedule', 'a b', '--cron', '@daily']],
+    [['schedule', 'report', '--cron', '@daily', '--overlap', 'never']],
+    [['schedule', 'report', '--cron', '@daily', '--payload', '{']],
+    [['schedule', 'history', 'nightly', '--limit', '0']],
+  ])('%j is a mistake in the arguments, and asks no server', async (args) => {
+    expect((await lambda(args)).status).toBe(2);
+    expect(received).toEqual([]);
+  });
+
+  it.each([
+    [400, 'invalid_request', 2],
+    [404, 'function_not_found', 3],
+    [409, 'conflict', 5],
+    [404, 'schedule_not_found', 3],
+  ])('a %i %s ends with %i', async (status, code, exit) => {
+    answer = (_request, response) => error(response, status, code, 'It says why.');
+    expect((await lambda(['schedule', 'report', '--cron', '@daily'])).status).toBe(exit);
+  });
+
+  it('lists schedules as a table, as JSON and by name, and shows one', async () => {
+    answer = (_request, response) => json(response, 200, { schedules: [SCHEDULE, PAUSED], nextCursor: null });
+    const table = (await lambda(['schedule', 'ls', '--function', 'report', '--limit', '2'])).stdout;
+    expect(received[0]?.url).toBe('/api/schedules?function=report&limit=2');
+    expect(table).toMatch(
+      /^NAME +FUNCTION +EXPRESSION +TIME ZONE +OVERLAP +NEXT\nnightly +report +0 2 \* \* \* +Europe\/Berlin +skip +2026-01-02T01:00:00.000Z\noff .* paused\n$/,
+    );
+    expect((await lambda(['schedule', 'ls', '-o', 'name'])).stdout).toBe('nightly\noff\n');
+    expect(JSON.parse((await lambda(['schedule', 'ls', '-o', 'json'])).stdout)).toEqual([SCHEDULE, PAUSED]);
+    answer = (_request, response) => json(response, 200, { ...SCHEDULE, nextRuns: ['2026-01-02T01:00:00.000Z'] });
+    expect((await lambda(['schedule', 'get', 'nightly'])).stdout).toMatch(/^nextRuns +\["2026-01-02/m);
+  });
+
+  it('pauses, resumes, runs and removes schedules, and shows their history', async () => {
+    answer = (_request, response) => json(response, 200, PAUSED);
+    expect((await lambda(['schedule', 'pause', 'a/b'])).stderr).toBe('a/b is paused.\n');
+    expect(received.at(-1)).toMatchObject({ method: 'POST', url: '/api/schedules/a%2Fb/pause' });
+    answer = (_request, response) => json(response, 200, SCHEDULE);
+    expect((await lambda(['schedule', 'resume', 'nightly'])).stderr).toContain('runs next at 2026-01-02T01');
+    answer = (_request, response) => json(response, 202, { invocationId: 'i-1' });
+    expect(await lambda(['schedule', 'run', 'nightly'])).toEqual({ status: 0, stdout: 'i-1\n', stderr: '' });
+    answer = (_request, response) => void response.writeHead(204).end();
+    expect((await lambda(['schedule', 'rm', 'nightly', 'off'])).stderr).toBe('Removed nightly.\nRemoved off.\n');
+    const tick = {
+      trigger: 'schedule',
+      tickAt: '2026-01-01T01:00:00.000Z',
+      outcome: 'ran',
+      invocationId: 'i-1',
+      count: 1,
+    };
+    const ticks = [tick, { ...tick, outcome: 'missed', invocationId: null, count: 40 }];
+    answer = (_request, response) => json(response, 200, { ticks, nextCursor: null });
+    const history = (await lambda(['schedule', 'history', 'nightly', '--limit', '5'])).stdout;
+    expect(received.at(-1)?.url).toBe('/api/schedules/nightly/ticks?limit=5');
+    expect(history).toMatch(
+      /^TICK +TRIGGER +OUTCOME +INVOCATION\n\S+ +schedule +ran +i-1\n\S+ +schedule +missed \(40\)\n$/,
+    );
   });
 });

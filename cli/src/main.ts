@@ -12,6 +12,7 @@ import { CliError } from './cli-error.js';
 import { readConfig } from './config.js';
 import { EXIT } from './exit-codes.js';
 import { Output } from './output.js';
+import { addScheduleCommands } from './schedule-commands.js';
 import { Session } from './session.js';
 
 /**
@@ -65,6 +66,7 @@ function buildProgram(session: Session): Command {
   addFunctionCommands(program, session);
   addExecutionCommands(program, session);
   addJobCommands(program, session);
+  addScheduleCommands(program, session);
   addUp(program, session);
   addAgentCommands(program, session);
   return program;

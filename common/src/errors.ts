@@ -45,7 +45,12 @@ export const ERROR_RULES = {
   forbidden: caller(403, 'The API key may not do this.'),
   function_not_found: caller(404, 'The project has no function of that name.'),
   execution_not_found: caller(404, 'There is no such execution, or it is not recorded yet.'),
+  dead_letter_not_found: caller(
+    404,
+    'The project has no dead letter with that id; it may have been sent again or purged.',
+  ),
   job_not_found: caller(404, 'The project has no job with that id, or it was removed some time after it finished.'),
+  schedule_not_found: caller(404, 'The project has no schedule of that name or id.'),
   build_not_found: caller(404, 'The function has no such build, or it is too old to be kept.'),
   route_not_found: caller(404, 'Nothing is served under that path, host or route.'),
   method_not_allowed: caller(405, 'The path exists, but not with that method.'),

@@ -1,5 +1,8 @@
 /** Sizes and counts that several processes must agree on. Bytes unless the name says otherwise. */
 
+/** Of an async invocation, which waits in the database. As AWS Lambda's. */
+export const ASYNC_PAYLOAD_BYTES_MAX = 1024 * 1024;
+
 /** Largest event of a synchronous invocation. */
 export const PAYLOAD_BYTES_MAX = 6 * 1024 * 1024;
 

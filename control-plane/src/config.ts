@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { fileContent, LOG_LEVELS, parseEnvironment } from '@lambda-fleet/common/environment';
 import { Secret } from '@lambda-fleet/common/secret';
 import { z } from 'zod';
+import type { QueueLimits } from './async/enqueue.js';
 import type { ExecutionRetention } from './executions/execution-sweep.js';
 import type { LogRetention } from './logs/log-sweep.js';
 import { ISOLATION_POLICIES, type IsolationPolicyName } from './scheduling/isolation-policy.js';
@@ -38,6 +39,13 @@ const schema = z.object({
   LAMBDA_JOBS_CONCURRENCY: z.coerce.number().int().min(1).max(500).default(32),
   /** Queued jobs of one project. */
   LAMBDA_JOBS_QUEUED_MAX: z.coerce.number().int().min(0).default(1_000),
+  /** Async invocations that run or look for a node at once, in this process. Each holds its payload, up to 1 MB. */
+  LAMBDA_ASYNC_CONCURRENCY: z.coerce.number().int().min(1).max(5_000).default(128),
+  /** Queued async invocations of one function, and the megabytes of their payloads. */
+  LAMBDA_ASYNC_QUEUED_MAX: z.coerce.number().int().min(0).default(100_000),
+  LAMBDA_ASYNC_QUEUED_MB_MAX: z.coerce.number().int().min(0).default(1_024),
+  /** Networks that webhooks may be sent to though they are not public, like `10.1.0.0/16,10.2.0.7/32`. */
+  LAMBDA_WEBHOOK_NETWORKS: z.string().default(''),
   /** Log lines are kept for so many days, and the oldest go earlier when all take more than so many megabytes. */
   LAMBDA_LOGS_DAYS: z.coerce.number().int().min(1).max(3_650).default(14),
   LAMBDA_LOGS_MB_MAX: z.coerce.number().int().min(1).default(1_024),
@@ -63,6 +71,9 @@ export interface ControlPlaneConfig {
   readonly concurrencyMax: number;
   readonly isolationPolicy: IsolationPolicyName;
   readonly jobs: { readonly concurrencyMax: number; readonly queuedMax: number };
+  readonly asyncConcurrencyMax: number;
+  readonly asyncQueue: QueueLimits;
+  readonly webhookNetworks: readonly string[];
   readonly logRetention: LogRetention;
   readonly executionRetention: ExecutionRetention;
   readonly imageBytesMax: number;
@@ -86,6 +97,12 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): ControlPlaneCo
     concurrencyMax: value.LAMBDA_CONCURRENCY_MAX,
     isolationPolicy: value.LAMBDA_ISOLATION_POLICY,
     jobs: { concurrencyMax: value.LAMBDA_JOBS_CONCURRENCY, queuedMax: value.LAMBDA_JOBS_QUEUED_MAX },
+    asyncConcurrencyMax: value.LAMBDA_ASYNC_CONCURRENCY,
+    asyncQueue: {
+      queuedMax: value.LAMBDA_ASYNC_QUEUED_MAX,
+      queuedBytesMax: value.LAMBDA_ASYNC_QUEUED_MB_MAX * 1024 * 1024,
+    },
+    webhookNetworks: value.LAMBDA_WEBHOOK_NETWORKS.split(',').filter((network) => network !== ''),
     logRetention: { days: value.LAMBDA_LOGS_DAYS, bytesMax: value.LAMBDA_LOGS_MB_MAX * 1024 * 1024 },
     executionRetention: { days: value.LAMBDA_EXECUTIONS_DAYS, perProjectMax: value.LAMBDA_EXECUTIONS_MAX },
     imageBytesMax: value.LAMBDA_IMAGE_MB_MAX * 1024 * 1024,

@@ -7,6 +7,9 @@ import { ArtifactSweep } from './artifacts/artifact-sweep.js';
 import { ImageStore } from './artifacts/image-store.js';
 import { LayerStore } from './artifacts/layer-store.js';
 import { PostgresArtifactStore } from './artifacts/postgres-artifact-store.js';
+import type { ConnectedAgent as AgentOfAsync } from './async/adrift-invocations.js';
+import { isAsyncTrigger } from './async/async-invocation.js';
+import { type AsyncSystem, createAsyncSystem } from './async/async-system.js';
 import { ApiKeys } from './auth/api-keys.js';
 import { ensureBootstrapKey } from './auth/bootstrap-key.js';
 import { BuildFeed } from './builds/build-feed.js';
@@ -27,6 +30,7 @@ import { VersionCache } from './functions/version-cache.js';
 import { functionUrl } from './gateway/function-url.js';
 import { startFleetServer } from './grpc/fleet-server.js';
 import { createFleetService } from './grpc/fleet-service.js';
+import { asyncRoutes } from './http/async-routes.js';
 import { BodyBudget } from './http/body-budget.js';
 import { buildRoutes } from './http/build-routes.js';
 import { createApi } from './http/create-api.js';
@@ -36,7 +40,9 @@ import { functionRoutes } from './http/function-routes.js';
 import { HttpServer } from './http/http-server.js';
 import { jobRoutes } from './http/job-routes.js';
 import { logRoutes } from './http/log-routes.js';
+import { metricRoutes } from './http/metric-routes.js';
 import { createRequestListener } from './http/request-listener.js';
+import { scheduleRoutes } from './http/schedule-routes.js';
 import { insertExecutions } from './invocations/insert-executions.js';
 import { createInvoke, FIRST_EPOCH } from './invocations/invoke.js';
 import { Journal } from './invocations/journal.js';
@@ -55,18 +61,31 @@ import { LogFeed } from './logs/log-feed.js';
 import { LogSweep } from './logs/log-sweep.js';
 import { LogTable } from './logs/log-table.js';
 import { LogWriter } from './logs/log-writer.js';
+import { MetricRoller } from './metrics/metric-roller.js';
+import { MetricSweep } from './metrics/metric-sweep.js';
+import { MetricTable } from './metrics/metric-table.js';
 import { Metrics } from './metrics/metrics.js';
+import { ProjectOverview } from './metrics/project-overview.js';
+import { ThrottleCounter } from './metrics/throttle-counter.js';
 import { listNodes } from './nodes/list-nodes.js';
 import { NodeRegistry } from './nodes/node-registry.js';
 import type { NodeSession } from './nodes/node-session.js';
 import { NodeStore } from './nodes/node-store.js';
 import { NodeTracker } from './nodes/node-tracker.js';
 import { Readiness } from './nodes/readiness.js';
+import { DueTicks } from './schedules/due-ticks.js';
+import { ScheduleTable } from './schedules/schedule-table.js';
+import { ScheduleTicker } from './schedules/schedule-ticker.js';
+import { Schedules } from './schedules/schedules.js';
+import { TickHistory } from './schedules/tick-history.js';
+import { TickSweep } from './schedules/tick-sweep.js';
 import { ConnectedNodesView } from './scheduling/connected-nodes-view.js';
 import { IsolationPolicy } from './scheduling/isolation-policy.js';
 import { MemoryPlacementLedger } from './scheduling/memory-placement-ledger.js';
 import { Placement } from './scheduling/placement.js';
 import { ProvisionedFloors } from './scheduling/provisioned-floors.js';
+import { AddressPolicy } from './webhooks/address-policy.js';
+import { WebhookSender } from './webhooks/webhook-sender.js';
 
 /** Request bodies that are in memory together. */
 const BODY_BYTES_MAX = 512 * 1024 * 1024;
@@ -78,6 +97,11 @@ const WAITING = { perLaneMax: 500, totalMax: 5_000 };
 const QUEUED_ARGS_BYTES_MAX = 256 * 1024 * 1024;
 
 const JOB_RETENTION = { days: 7, perProjectMax: 10_000 };
+
+const METRIC_RETENTION = { minuteDays: 7, hourDays: 90 };
+const SCHEDULES_PER_PROJECT_MAX = 1_000;
+
+const TICK_RETENTION = { days: 30, perScheduleMax: 1_000 };
 
 /** Requests in progress get this long when the process stops; then their connections are cut. */
 const HTTP_GRACE_MS = 3_000;
@@ -126,6 +150,13 @@ export async function wireControlPlane(
   const journal = new Journal({ insert: (records) => insertExecutions(database, records), log });
   lifecycle.onClose('journal', () => journal.close());
 
+  const metricRoller = new MetricRoller(database, log);
+  lifecycle.onClose('metric roller', () => metricRoller.close());
+  const metricSweep = new MetricSweep(database, METRIC_RETENTION, log);
+  lifecycle.onClose('metric sweep', () => metricSweep.close());
+  const throttles = new ThrottleCounter(database, log);
+  lifecycle.onClose('throttle counter', () => throttles.close());
+
   const ledger = new MemoryPlacementLedger();
   const nodeStore = new NodeStore(database);
   const registry: NodeRegistry = new NodeRegistry({
@@ -160,16 +191,36 @@ export async function wireControlPlane(
     registry,
     journal,
     queueBudgetMs: config.queueBudgetMs,
-    onResult: (result, request) => metrics.observeInvocation(result, request.trigger),
+    onResult: (result, request) => {
+      metrics.observeInvocation(result, request.trigger);
+      throttles.observe(result, request.trigger);
+    },
     log,
   });
+
+  const asyncSystem: AsyncSystem = createAsyncSystem({
+    ...{ database, functions, versions, invoke, log },
+    webhooks: new WebhookSender(new AddressPolicy(config.webhookNetworks)),
+    agent: (nodeId) => {
+      const session = registry.session(nodeId);
+      return session && agentOf(session);
+    },
+    ready: () => registry.size > 0,
+    limits: config.asyncQueue,
+    concurrencyMax: config.asyncConcurrencyMax,
+  });
+  lifecycle.onClose('async invocations', () => asyncSystem.close());
+  notifications.on('async', () => asyncSystem.runner.wake());
 
   const fleetServer = await startFleetServer(
     createFleetService({
       registry,
       events: {
         onCapacity: (session) => registry.capacityChanged(session),
-        onUnclaimedResult: (session, end) => recordUnclaimedResult(journal, session, end),
+        onUnclaimedResult: (session, end) => {
+          if (isAsyncTrigger(end.trigger)) asyncSystem.lateResults.receive(session, end);
+          else recordUnclaimedResult(journal, session, end);
+        },
         onLogs: (session, batch) => logWriter.append(session, batch),
         onClosed: (session) => {
           registry.remove(session);
@@ -183,6 +234,7 @@ export async function wireControlPlane(
       onWelcomed: (session) => {
         tracker.welcomed(session);
         floors.nodesChanged();
+        asyncSystem.nodeConnected();
       },
       log,
     }),
@@ -225,6 +277,17 @@ export async function wireControlPlane(
   const jobLimits = { queuedMax: config.jobs.queuedMax, argsBytesMax: QUEUED_ARGS_BYTES_MAX };
   const jobs = new Jobs({ table: new JobTable(database, jobLimits), runner: jobRunner, waiters: jobWaiters });
 
+  const dueTicks = new DueTicks(database, config.asyncQueue);
+  const ticker = new ScheduleTicker(dueTicks, log);
+  ticker.start();
+  lifecycle.onClose('schedules', () => ticker.close());
+  const tickSweep = new TickSweep(database, TICK_RETENTION, log);
+  lifecycle.onClose('tick sweep', () => tickSweep.close());
+  const schedules = new Schedules({
+    ...{ table: new ScheduleTable(database), due: dueTicks, history: new TickHistory(database), ticker },
+    perProjectMax: SCHEDULES_PER_PROJECT_MAX,
+  });
+
   const readiness = new Readiness(database, registry);
   const deployer = new Deployer({ functions, artifacts, images, cache: versions, invoke, forgetVersions, log });
   const buildTable = new BuildTable(database);
@@ -243,6 +306,7 @@ export async function wireControlPlane(
   });
   lifecycle.onClose('builds', () => buildRunner.close());
   let httpPort = config.httpPort;
+  const nodesNow = () => listNodes(nodeStore, registry);
   const executions = new ExecutionTable(database);
   const api = createApi({
     keys,
@@ -250,7 +314,7 @@ export async function wireControlPlane(
     observeHttp: metrics.observeHttp,
     routes: [
       ...fleetRoutes({
-        listNodes: () => listNodes(nodeStore, registry),
+        listNodes: nodesNow,
         readiness: () => readiness.check(),
         registry: metrics.registry,
       }),
@@ -267,8 +331,17 @@ export async function wireControlPlane(
         stopping: stopping.signal,
       }),
       ...logRoutes({ functions, logs, feed, stopping: stopping.signal }),
-      ...executionRoutes({ executions, logs }),
+      ...executionRoutes({ executions, asyncInvocations: asyncSystem.invocations, logs }),
+      ...asyncRoutes({
+        ...{ asyncInvocations: asyncSystem.invocations, deadLetters: asyncSystem.deadLetters },
+        ...{ settings: asyncSystem.settings, budget },
+      }),
+      ...metricRoutes({
+        ...{ functions, metrics: new MetricTable(database), overview: new ProjectOverview(database) },
+        listNodes: nodesNow,
+      }),
       ...jobRoutes({ jobs, executions, logs, budget }),
+      ...scheduleRoutes({ schedules, budget }),
     ],
   });
   const server = new HttpServer(
@@ -277,6 +350,7 @@ export async function wireControlPlane(
       keys,
       versions,
       invoke,
+      asyncInvocations: asyncSystem.invocations,
       budget,
       log,
       observeHttp: metrics.observeHttp,
@@ -292,6 +366,15 @@ export async function wireControlPlane(
   });
   log.info({ http: httpPort, grpc: fleetServer.port }, 'control_plane_started');
   return { httpPort, grpcPort: fleetServer.port };
+}
+
+function agentOf(session: NodeSession): AgentOfAsync {
+  return {
+    bootId: session.hello.bootId,
+    ageMs: session.ageMs,
+    hadAtConnect: (ref) => session.hadAtConnect(ref),
+    cancel: (ref) => session.cancel(ref),
+  };
 }
 
 function connectedAgent(session: NodeSession | undefined): ConnectedAgent | undefined {

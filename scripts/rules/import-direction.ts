@@ -7,10 +7,11 @@ import { isTest, type SourceFile } from './source-files.js';
  */
 const LAYERS: readonly (readonly string[])[] = [
   ['http', 'gateway', 'grpc'],
+  ['async', 'schedules'],
   ['invocations'],
   ['functions', 'jobs', 'admission', 'scheduling', 'artifacts', 'auth', 'builds', 'executions', 'logs'],
   ['nodes'],
-  ['db', 'metrics'],
+  ['db', 'metrics', 'webhooks'],
 ];
 
 /**

@@ -48,10 +48,14 @@ export interface ExecutionResource {
   readonly statusCode?: number | null;
   readonly attempts?: number;
   readonly acceptedAt?: string | null;
-  readonly startedAt: string;
-  readonly finishedAt: string | null;
+  /** Null of one that is queued and was not tried yet. */
+  readonly startedAt: string | null;
+  readonly finishedAt?: string | null;
+  /** Of one that is queued: why, and when it is tried next. */
+  readonly reason?: string | null;
+  readonly notBefore?: string | null;
   readonly nodeId?: string | null;
-  readonly receipt?: Readonly<Record<string, unknown>>;
+  readonly receipt?: Readonly<Record<string, unknown>> | null;
   readonly error?: { readonly errorType: unknown; readonly errorMessage: unknown; readonly trace?: unknown } | null;
   /** Absent in lists. */
   readonly input?: string | null;
@@ -70,7 +74,26 @@ export interface JobResource {
   readonly finishedAt: string | null;
 }
 
-type Shape = Readonly<Record<string, 'string' | 'number' | 'string or null'>>;
+export interface ScheduleResource {
+  readonly id: string;
+  readonly name: string;
+  readonly functionName: string;
+  readonly expression: string;
+  readonly timeZone: string;
+  readonly enabled: boolean;
+  readonly overlap: string;
+  readonly nextTickAt: string | null;
+}
+
+export interface TickResource {
+  readonly trigger: string;
+  readonly tickAt: string;
+  readonly outcome: string;
+  readonly invocationId: string | null;
+  readonly count: number;
+}
+
+type Shape = Readonly<Record<string, 'string' | 'number' | 'boolean' | 'string or null'>>;
 
 function fits(value: unknown, shape: Shape): boolean {
   if (typeof value !== 'object' || value === null) return false;
@@ -103,7 +126,7 @@ export function isExecution(value: unknown): value is ExecutionResource {
     id: 'string',
     functionName: 'string',
     outcome: 'string or null',
-    startedAt: 'string',
+    startedAt: 'string or null',
     finishedAt: 'string or null',
   });
 }
@@ -134,4 +157,27 @@ export function isBuild(value: unknown): value is BuildResource {
 
 export function isBuildLine(value: unknown): value is BuildLine {
   return fits(value, { sequence: 'number', stream: 'string', text: 'string' });
+}
+
+export function isSchedule(value: unknown): value is ScheduleResource {
+  return fits(value, {
+    id: 'string',
+    name: 'string',
+    functionName: 'string',
+    expression: 'string',
+    timeZone: 'string',
+    enabled: 'boolean',
+    overlap: 'string',
+    nextTickAt: 'string or null',
+  });
+}
+
+export function isTick(value: unknown): value is TickResource {
+  return fits(value, {
+    trigger: 'string',
+    tickAt: 'string',
+    outcome: 'string',
+    invocationId: 'string or null',
+    count: 'number',
+  });
 }

@@ -41,8 +41,10 @@ export async function listExecutions(session: Session, options: ListExecutionsOp
     item.functionName,
     item.status ?? item.outcome ?? 'running',
     item.trigger ?? '',
-    item.finishedAt === null ? '' : durationText(Date.parse(item.finishedAt) - Date.parse(item.startedAt)),
-    item.startedAt,
+    item.finishedAt == null || item.startedAt === null
+      ? ''
+      : durationText(Date.parse(item.finishedAt) - Date.parse(item.startedAt)),
+    item.startedAt ?? '',
   ]);
   await output.data(renderTable(['ID', 'FUNCTION', 'STATUS', 'TRIGGER', 'DURATION', 'STARTED'], rows));
 }

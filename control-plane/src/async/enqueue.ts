@@ -11,23 +11,35 @@ export interface QueueLimits {
 
 type Fragment = postgres.PendingQuery<postgres.Row[]>;
 
+/** For what was accepted long ago: nothing of it may be turned away. */
+const UNLIMITED: QueueLimits = { queuedMax: 2_147_483_647, queuedBytesMax: 2 ** 52 };
+
 /**
  * The part of a statement that queues invocations: the common table expressions `lane_work`, `accepted_lanes` and
  * `accepted`, the last with the `id` of each row that was queued. Rows of a lane that has as many as it may are left out.
  *
  * `work` names an earlier expression with the columns id, project_id, lane_id, kind, function_id, function_name, version_id,
- * trigger, payload, context, not_before, expires_at. Lanes are written in the order of their ids, as everybody does, so that
- * no two statements wait for each other.
- *
- * A lane that had nothing to do begins where the others are: time that it was idle is no credit.
+ * trigger, payload, context, not_before, expires_at.
  */
-export function enqueue(sql: Sql, work: string, { queuedMax, queuedBytesMax }: QueueLimits): Fragment {
+export function enqueue(sql: Sql, work: string, limits: QueueLimits): Fragment {
   return sql`
     lane_work as (
       select lane_id, project_id, count(*)::integer as queued, sum(octet_length(payload))::bigint as bytes,
         min(not_before) as next_due
       from ${sql(work)} work group by lane_id, project_id
-    ), accepted_lanes as (
+    ), ${fillLanes(sql, limits)}, ${insertQueued(sql, work)}`;
+}
+
+/**
+ * The expression `accepted_lanes`, from `lane_work` (lane_id, project_id, queued, bytes, next_due): lanes are told of what
+ * is added to them.
+ *
+ * They are written in the order of their ids, as everybody does, so that no two statements wait for each other. A lane that
+ * had nothing to do begins where the others are: time that it was idle is no credit.
+ */
+export function fillLanes(sql: Sql, { queuedMax, queuedBytesMax }: QueueLimits = UNLIMITED): Fragment {
+  return sql`
+    accepted_lanes as (
       insert into lanes as l (id, project_id, queued, queued_bytes, next_due, virtual_time, turned)
       select lane_id, project_id, queued, bytes, next_due,
         coalesce((select min(virtual_time) from lanes where next_due is not null), 0), 1
@@ -42,7 +54,13 @@ export function enqueue(sql: Sql, work: string, { queuedMax, queuedBytesMax }: Q
       where l.queued + excluded.queued <= ${queuedMax}::integer
         and l.queued_bytes + excluded.queued_bytes <= ${queuedBytesMax}::bigint
       returning l.id, l.turned
-    ), accepted as (
+    )`;
+}
+
+/** The expression `accepted`: the rows of `work` whose lanes are in `accepted_lanes`. */
+export function insertQueued(sql: Sql, work: string): Fragment {
+  return sql`
+    accepted as (
       insert into async_invocations (
         id, project_id, lane_id, kind, function_id, function_name, version_id, trigger, payload, context, not_before, expires_at
       )

@@ -129,7 +129,7 @@ export class BatchCommitter<E> {
 }
 
 /** SQLSTATE classes 21 to 23: the statement reached the database and its data was the problem. */
-function isRefusal(err: unknown): boolean {
+export function isRefusal(err: unknown): boolean {
   const code: unknown = sqlError(err);
   return typeof code === 'string' && /^2[123]/.test(code);
 }

@@ -29,6 +29,8 @@ import { at, bytea, now, projectId } from './table-columns.js';
 export * from './async-tables.js';
 export * from './build-tables.js';
 export * from './execution-tables.js';
+export * from './metric-tables.js';
+export * from './schedule-tables.js';
 export { projects } from './table-columns.js';
 
 export const apiKeys = pgTable(
@@ -235,7 +237,7 @@ export const executions = pgTable(
     // Ascending, and read backwards: drizzle's own `desc()` puts nulls last, which `order by id desc` cannot use.
     index('executions_by_project').on(t.projectId, t.id),
     index('executions_by_function').on(t.projectId, t.functionName, t.id),
-    // What went wrong is looked for among much that went well.
+    /** The newest failures, however rare they are. */
     index('executions_failed').on(t.projectId, t.id).where(sql`outcome <> 'success'`),
     index('executions_failed_by_function').on(t.projectId, t.functionName, t.id).where(sql`outcome <> 'success'`),
   ],

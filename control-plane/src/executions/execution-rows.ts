@@ -35,6 +35,16 @@ export interface ExecutionRecord {
   readonly acceptedAtMs?: number;
 }
 
+/** Of its event and result as text, in characters. */
+export function textsLength({ input, output }: ExecutionRecord): number {
+  return (input?.length ?? 0) + (output?.length ?? 0);
+}
+
+/** Of its event and result as bytes. */
+export function bytesLength({ inputBytes, outputBytes }: ExecutionRecord): number {
+  return (inputBytes?.length ?? 0) + (outputBytes?.length ?? 0);
+}
+
 /** Whether any of them has a body that its text cannot give back. */
 export function haveBodies(records: readonly ExecutionRecord[]): boolean {
   return records.some(({ inputBytes, outputBytes }) => inputBytes !== undefined || outputBytes !== undefined);
@@ -66,7 +76,7 @@ export function executionRows(sql: Sql, records: readonly ExecutionRecord[]): Fr
 /** What is undefined is left out of the JSON, and null in the row. */
 function toRow(record: ExecutionRecord, packed: PackedBodies) {
   const { inputBytes, outputBytes, keepPayloads, attempts, acceptedAtMs } = record;
-  const hasMore = inputBytes ?? outputBytes ?? attempts ?? acceptedAtMs ?? (keepPayloads === true ? undefined : true);
+  const rare = [inputBytes, outputBytes, attempts, acceptedAtMs].some((value) => value !== undefined);
   return {
     id: record.id,
     project_id: record.projectId,
@@ -85,12 +95,15 @@ function toRow(record: ExecutionRecord, packed: PackedBodies) {
     output: record.output,
     started_at: new Date(record.startedAtMs).toISOString(),
     finished_at: new Date(record.finishedAtMs).toISOString(),
-    more: hasMore && {
-      attempts,
-      accepted_at: acceptedAtMs && new Date(acceptedAtMs).toISOString(),
-      keep_payloads: keepPayloads ?? false,
-      input: inputBytes && packed.add(inputBytes),
-      output: outputBytes && packed.add(outputBytes),
-    },
+    more:
+      rare || keepPayloads !== true
+        ? {
+            attempts,
+            accepted_at: acceptedAtMs === undefined ? undefined : new Date(acceptedAtMs).toISOString(),
+            keep_payloads: keepPayloads ?? false,
+            input: inputBytes && packed.add(inputBytes),
+            output: outputBytes && packed.add(outputBytes),
+          }
+        : undefined,
   };
 }

@@ -115,8 +115,7 @@ export class Deployer {
       archive ??= await this.#readArchive(projectId, draft.artifactSha256);
       return archive;
     };
-    const now = new Date();
-    const candidate = resolvedVersionOf({ ...draft, createdAt: now, updatedAt: now });
+    const candidate = resolvedVersionOf({ ...draft, asyncMaxAgeMs: 0 });
     try {
       const warnings = await checkCode(invoke, candidate, readArchive);
       const record = replaced === undefined ? await functions.insert(draft) : await functions.replace(replaced, draft);

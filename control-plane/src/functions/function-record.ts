@@ -13,17 +13,19 @@ export interface FunctionRecord extends FunctionConfig {
   readonly artifactBytes: number;
   /** Null unless the runtime is `image`. */
   readonly image: ContainerImage | null;
+  /** Of its async invocations; set apart from the versions. */
+  readonly asyncMaxAgeMs: number;
   readonly createdAt: Date;
   readonly updatedAt: Date;
 }
 
 /** Region and account are those that every AWS client accepts. */
-function functionArn(name: string): string {
+export function functionArn(name: string): string {
   return `arn:aws:lambda:local:000000000000:function:${name}`;
 }
 
 /** What the invoke path and the agents need of a function. */
-export function resolvedVersionOf(record: FunctionRecord): ResolvedVersion {
+export function resolvedVersionOf(record: Omit<FunctionRecord, 'createdAt' | 'updatedAt'>): ResolvedVersion {
   const image = record.image === null ? undefined : imageSpecOf(record.image, record.imageSettings);
   return {
     projectId: record.projectId,
@@ -33,6 +35,7 @@ export function resolvedVersionOf(record: FunctionRecord): ResolvedVersion {
     isolation: record.isolation,
     provisionedConcurrency: record.provisionedConcurrency,
     keepPayloads: record.keepPayloads,
+    asyncMaxAgeMs: record.asyncMaxAgeMs,
     spec: {
       versionId: record.versionId,
       projectId: record.projectId,

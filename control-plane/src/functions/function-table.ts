@@ -13,8 +13,8 @@ export interface FunctionsNotice {
   readonly routes: readonly string[];
 }
 
-/** Candidate for a new newest version. `createdAt` and `updatedAt` are set by the database. */
-export type FunctionDraft = Omit<FunctionRecord, 'createdAt' | 'updatedAt'>;
+/** Candidate for a new newest version. What is left out belongs to the function, or is set by the database. */
+export type FunctionDraft = Omit<FunctionRecord, 'asyncMaxAgeMs' | 'createdAt' | 'updatedAt'>;
 
 /** `functions` joined with the newest of `versions`, as statements that each change or read one consistent state. */
 export class FunctionTable {
@@ -32,6 +32,17 @@ export class FunctionTable {
       (sql) => sql<FunctionRecord[]>`
         select ${columns(sql)} from functions f join versions v on v.id = f.latest_version_id
         where f.project_id = ${projectId} and f.name = ${name}`,
+    );
+    return row;
+  }
+
+  /** A function as one of its versions has it, the newest or not. */
+  async findVersion(projectId: string, versionId: string): Promise<FunctionRecord | undefined> {
+    const [row] = await this.database.run(
+      'find version',
+      (sql) => sql<FunctionRecord[]>`
+        select ${columns(sql)} from functions f join versions v on v.function_id = f.id
+        where f.project_id = ${projectId} and v.id = ${versionId}`,
     );
     return row;
   }
@@ -164,7 +175,7 @@ export function nameTaken(name: string): FleetError {
 
 function columns(sql: Sql) {
   return sql`
-    f.id, f.project_id, f.name, f.route, f.http_auth, f.keep_payloads, f.created_at, f.updated_at,
+    f.id, f.project_id, f.name, f.route, f.http_auth, f.keep_payloads, f.async_max_age_ms, f.created_at, f.updated_at,
     v.id as version_id, v.number as version, v.runtime, v.handler, v.memory_mb, v.cpus, v.timeout_ms,
     v.init_timeout_ms, v.keep_alive_ms, v.environment, v.artifact_sha256, v.artifact_bytes,
     v.isolation, v.network, v.egress_hosts, v.concurrency, v.keep_running, v.provisioned_concurrency, v.image,

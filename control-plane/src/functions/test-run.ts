@@ -49,7 +49,6 @@ export async function runTest(
   const config = configOf('test', request.definition);
   checkPackaging(config, request.code, undefined);
   const stored = await artifacts.put(projectId, await archiveOf(request.code, config.runtime));
-  const now = new Date();
   const version = resolvedVersionOf({
     ...config,
     id: uuidv7(),
@@ -59,8 +58,7 @@ export async function runTest(
     artifactSha256: stored.sha256,
     artifactBytes: stored.bytes,
     image: null,
-    createdAt: now,
-    updatedAt: now,
+    asyncMaxAgeMs: 0,
   });
   const id = uuidv7();
   const capture = logs.begin(id);

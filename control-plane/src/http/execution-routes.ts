@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { AsyncInvocations } from '../async/async-invocations.js';
 import { OUTCOMES, STATUSES } from '../executions/execution-status.js';
 import type { ExecutionTable } from '../executions/execution-table.js';
 import { functionName } from '../functions/definition.js';
@@ -11,9 +12,20 @@ import type { ApiRoute } from './api-route.js';
 import { param } from './function-routes.js';
 import { decodeCursor, encodeCursor, readLimit, readTime } from './read-input.js';
 
-const TRIGGERS = ['api', 'http', 'route', 'job'] as const satisfies readonly Trigger[];
+const TRIGGERS = [
+  'api',
+  'http',
+  'route',
+  'job',
+  'async',
+  'schedule',
+  'destination',
+  'webhook',
+  'replay',
+] as const satisfies readonly Trigger[];
 
 export interface ExecutionRoutesOptions {
+  readonly asyncInvocations: AsyncInvocations;
   readonly executions: ExecutionTable;
   readonly logs: LogTable;
 }
@@ -25,7 +37,7 @@ const filter = z.object({
   trigger: z.enum(TRIGGERS, `must be one of ${TRIGGERS.join(', ')}`).optional(),
 });
 
-export function executionRoutes({ executions, logs }: ExecutionRoutesOptions): readonly ApiRoute[] {
+export function executionRoutes({ executions, asyncInvocations, logs }: ExecutionRoutesOptions): readonly ApiRoute[] {
   return [
     {
       method: 'GET',
@@ -46,7 +58,13 @@ export function executionRoutes({ executions, logs }: ExecutionRoutesOptions): r
       method: 'GET',
       path: '/api/executions/:id',
       policy: 'key',
-      handle: async (c, { projectId }) => c.json(await executions.get(projectId, param(c, 'id'))),
+      handle: async (c, { projectId }) => {
+        const id = param(c, 'id');
+        const ended = await executions.find(projectId, id);
+        // One that ends between the two questions is found by asking again.
+        const found = ended ?? (await asyncInvocations.find(projectId, id)) ?? (await executions.get(projectId, id));
+        return c.json(found);
+      },
     },
     {
       method: 'GET',

@@ -1,7 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { FleetError } from '@lambda-fleet/common/errors';
-import { PAYLOAD_BYTES_MAX } from '@lambda-fleet/common/limits';
+import { ASYNC_PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX } from '@lambda-fleet/common/limits';
 import { InvokeKind } from '@lambda-fleet/proto';
+import type { AsyncInvocations } from '../async/async-invocations.js';
 import type { ApiKeys } from '../auth/api-keys.js';
 import { authenticate } from '../auth/credentials.js';
 import type { VersionCache } from '../functions/version-cache.js';
@@ -13,6 +14,7 @@ import { traceIdOf } from './trace-id.js';
 import { writeResult } from './write-result.js';
 
 export interface InvokeHandlerOptions {
+  readonly asyncInvocations: AsyncInvocations;
   readonly keys: ApiKeys;
   readonly versions: VersionCache;
   readonly invoke: Invoke;
@@ -21,7 +23,7 @@ export interface InvokeHandlerOptions {
 
 /** What an invocation route names. */
 export type InvokeTarget =
-  | { readonly by: 'name'; readonly name: string }
+  | { readonly by: 'name'; readonly name: string; readonly query: string }
   | { readonly by: 'route'; readonly route: string };
 
 const BY_NAME = /^\/api\/functions\/([^/?]+)\/invocations(?:\?|$)/;
@@ -30,9 +32,24 @@ const BY_ROUTE = /^\/api\/execute\/([^/?]+)(?:\?|$)/;
 /** The invocation route that a URL is, if it is one. */
 export function invokeTarget(url: string): InvokeTarget | undefined {
   const name = BY_NAME.exec(url)?.[1];
-  if (name !== undefined) return { by: 'name', name: decoded(name) };
+  if (name !== undefined) return { by: 'name', name: decoded(name), query: queryOf(url) };
   const route = BY_ROUTE.exec(url)?.[1];
   return route === undefined ? undefined : { by: 'route', route: decoded(route) };
+}
+
+function queryOf(url: string): string {
+  const at = url.indexOf('?');
+  return at === -1 ? '' : url.slice(at + 1);
+}
+
+/** Whether the caller does not wait for the result. @throws FleetError `invalid_request` */
+function isAsync(query: string): boolean {
+  if (query === '') return false;
+  const mode = new URLSearchParams(query).get('mode') ?? 'sync';
+  if (mode === 'sync' || mode === 'async') return mode === 'async';
+  throw new FleetError('invalid_request', `mode must be "sync" or "async", not "${mode.slice(0, 20)}".`, {
+    field: 'mode',
+  });
 }
 
 /** A segment as the other routes see it; what cannot be decoded names nothing. */
@@ -51,12 +68,13 @@ export async function handleInvocation(
   res: ServerResponse,
   target: InvokeTarget,
   context: RequestContext,
-  { keys, versions, invoke, budget }: InvokeHandlerOptions,
+  { keys, versions, invoke, budget, asyncInvocations }: InvokeHandlerOptions,
 ): Promise<void> {
   let caller = authenticate(keys, req.headers);
   if (caller instanceof Promise) caller = await caller;
   if (caller === undefined) throw unauthorized();
   const { projectId } = caller;
+  const later = target.by === 'name' && isAsync(target.query);
 
   const resolveFrom = performance.now();
   let version =
@@ -65,15 +83,21 @@ export async function handleInvocation(
   const resolveMs = performance.now() - resolveFrom;
 
   const receiveFrom = performance.now();
-  const body = await collectBody(req, PAYLOAD_BYTES_MAX, budget);
+  const body = await collectBody(req, later ? ASYNC_PAYLOAD_BYTES_MAX : PAYLOAD_BYTES_MAX, budget);
   const receiveMs = performance.now() - receiveFrom;
   try {
+    const traceId = traceIdOf(req.headers['x-amzn-trace-id']);
+    if (later) {
+      const id = await asyncInvocations.accept(version, { id: context.requestId, payload: body.bytes, traceId });
+      writeAccepted(res, id, version.functionName);
+      return;
+    }
     const result = await invoke(version, {
       id: context.requestId,
       kind: target.by === 'name' ? InvokeKind.EVENT : InvokeKind.HTTP,
       trigger: target.by === 'name' ? 'api' : 'route',
       payload: body.bytes,
-      traceId: traceIdOf(req.headers['x-amzn-trace-id']),
+      traceId,
       clientContext: '',
       singleUse: false,
       arrivedAt: context.arrivedAt,
@@ -84,6 +108,13 @@ export async function handleInvocation(
   } finally {
     body.release();
   }
+}
+
+function writeAccepted(res: ServerResponse, id: string, functionName: string): void {
+  const body = JSON.stringify({ id, function: functionName, status: 'queued' });
+  const headers = ['content-type', 'application/json', 'content-length', String(Buffer.byteLength(body))];
+  headers.push('x-request-id', id, 'location', `/api/executions/${id}`);
+  res.writeHead(202, headers).end(body);
 }
 
 export function unauthorized(): FleetError {

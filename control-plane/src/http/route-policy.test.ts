@@ -3,6 +3,7 @@ import { Registry } from 'prom-client';
 import { describe, expect, it } from 'vitest';
 import type { ApiKeys } from '../auth/api-keys.js';
 import { type ApiRoute, DIRECT_ROUTES } from './api-route.js';
+import { asyncRoutes } from './async-routes.js';
 import { buildRoutes } from './build-routes.js';
 import { createApi } from './create-api.js';
 import { executionRoutes } from './execution-routes.js';
@@ -10,6 +11,8 @@ import { fleetRoutes } from './fleet-routes.js';
 import { functionRoutes } from './function-routes.js';
 import { jobRoutes } from './job-routes.js';
 import { logRoutes } from './log-routes.js';
+import { metricRoutes } from './metric-routes.js';
+import { scheduleRoutes } from './schedule-routes.js';
 
 /** Nothing of these is reached: every request is turned away before. */
 const unused = {} as never;
@@ -20,8 +23,11 @@ describe('route policies', () => {
     ...functionRoutes({ functions: unused, deployer: unused, testRuns: unused, budget: unused, functionUrl: unused }),
     ...buildRoutes({ runner: unused, table: unused, feed: unused, budget: unused, stopping: unused }),
     ...logRoutes({ functions: unused, logs: unused, feed: unused, stopping: unused }),
-    ...executionRoutes({ executions: unused, logs: unused }),
+    ...executionRoutes({ executions: unused, asyncInvocations: unused, logs: unused }),
+    ...asyncRoutes({ asyncInvocations: unused, deadLetters: unused, settings: unused, budget: unused }),
+    ...metricRoutes({ functions: unused, metrics: unused, overview: unused, listNodes: unused }),
     ...jobRoutes({ jobs: unused, executions: unused, logs: unused, budget: unused }),
+    ...scheduleRoutes({ schedules: unused, budget: unused }),
   ];
   const keys = { verify: () => undefined } as unknown as ApiKeys;
   const api = createApi({ routes, keys, log: pino({ level: 'silent' }), observeHttp: () => undefined });

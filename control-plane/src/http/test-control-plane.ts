@@ -3,6 +3,7 @@ import { InvokeKind, type VersionSpec } from '@lambda-fleet/proto';
 import { pino } from 'pino';
 import { ImageStore } from '../artifacts/image-store.js';
 import { PostgresArtifactStore } from '../artifacts/postgres-artifact-store.js';
+import { createAsyncSystem } from '../async/async-system.js';
 import { ApiKeys } from '../auth/api-keys.js';
 import { BuildFeed } from '../builds/build-feed.js';
 import { BuildLogs } from '../builds/build-log.js';
@@ -26,8 +27,20 @@ import { OrphanedJobs } from '../jobs/orphaned-jobs.js';
 import { LogCapture } from '../logs/log-capture.js';
 import { LogFeed } from '../logs/log-feed.js';
 import { LogTable } from '../logs/log-table.js';
+import { MetricTable } from '../metrics/metric-table.js';
 import { Metrics } from '../metrics/metrics.js';
+import { ProjectOverview } from '../metrics/project-overview.js';
+import { listNodes } from '../nodes/list-nodes.js';
 import { NodeRegistry } from '../nodes/node-registry.js';
+import { NodeStore } from '../nodes/node-store.js';
+import { DueTicks } from '../schedules/due-ticks.js';
+import { ScheduleTable } from '../schedules/schedule-table.js';
+import { ScheduleTicker } from '../schedules/schedule-ticker.js';
+import { Schedules } from '../schedules/schedules.js';
+import { TickHistory } from '../schedules/tick-history.js';
+import { AddressPolicy } from '../webhooks/address-policy.js';
+import { WebhookSender } from '../webhooks/webhook-sender.js';
+import { asyncRoutes } from './async-routes.js';
 import { BodyBudget } from './body-budget.js';
 import { buildRoutes } from './build-routes.js';
 import { createApi } from './create-api.js';
@@ -37,7 +50,9 @@ import { functionRoutes } from './function-routes.js';
 import { HttpServer } from './http-server.js';
 import { jobRoutes } from './job-routes.js';
 import { logRoutes } from './log-routes.js';
+import { metricRoutes } from './metric-routes.js';
 import { createRequestListener } from './request-listener.js';
+import { scheduleRoutes } from './schedule-routes.js';
 
 type Answer = Partial<InvocationResult>;
 type Behaviour = (request: InvocationRequest, spec: VersionSpec) => Answer | Promise<Answer>;
@@ -122,6 +137,20 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
   const table = new JobTable(database, { queuedMax: 20, argsBytesMax: 8 * 1024 * 1024 });
   const jobs = new Jobs({ table, runner, waiters });
 
+  const asyncSystem = createAsyncSystem({
+    ...{ database, functions, versions, invoke, log, concurrencyMax: 16 },
+    webhooks: new WebhookSender(new AddressPolicy()),
+    agent: () => undefined,
+    ready: () => true,
+    limits: { queuedMax: 20, queuedBytesMax: 8 * 1024 * 1024 },
+  });
+  const due = new DueTicks(database, { queuedMax: 20, queuedBytesMax: 8 * 1024 * 1024 });
+  const ticker = new ScheduleTicker(due, log);
+  ticker.start();
+  const scheduleTable = new ScheduleTable(database);
+  const history = new TickHistory(database);
+  const schedules = new Schedules({ table: scheduleTable, due, history, ticker, perProjectMax: 10 });
+
   const executions = new ExecutionTable(database);
   const images = new ImageStore(database, artifacts);
   const deployer = new Deployer({ functions, artifacts, images, cache: versions, invoke, forgetVersions, log });
@@ -157,13 +186,31 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
       }),
       ...buildRoutes({ runner: buildRunner, table: builds, feed: buildFeed, budget, stopping: stopping.signal }),
       ...logRoutes({ functions, logs, feed, stopping: stopping.signal }),
-      ...executionRoutes({ executions, logs }),
+      ...executionRoutes({ executions, asyncInvocations: asyncSystem.invocations, logs }),
+      ...asyncRoutes({
+        ...{ asyncInvocations: asyncSystem.invocations, deadLetters: asyncSystem.deadLetters },
+        ...{ settings: asyncSystem.settings, budget },
+      }),
+      ...metricRoutes({
+        ...{ functions, metrics: new MetricTable(database), overview: new ProjectOverview(database) },
+        listNodes: () => listNodes(new NodeStore(database), registry),
+      }),
       ...jobRoutes({ jobs, executions, logs, budget }),
+      ...scheduleRoutes({ schedules, budget }),
     ],
   });
   const server = new HttpServer(
     createRequestListener({
-      ...{ api, keys, versions, invoke, budget, log, observeHttp: metrics.observeHttp },
+      ...{
+        api,
+        keys,
+        versions,
+        invoke,
+        asyncInvocations: asyncSystem.invocations,
+        budget,
+        log,
+        observeHttp: metrics.observeHttp,
+      },
       hosts: { domains: ['localhost', 'fn.example.org'], apiHosts: ['api.example.org'] },
     }),
   );
@@ -186,6 +233,8 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
       waiters.close();
       await server.close(1_000);
       runner.close();
+      await asyncSystem.close();
+      await ticker.close();
       await buildRunner.close();
       registry.close();
       await buildLogs.close();

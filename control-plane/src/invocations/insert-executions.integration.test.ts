@@ -210,7 +210,9 @@ describe('insertExecutions', () => {
 
   it('counts attempts from one, and knows when an async invocation was accepted', async () => {
     const [sync, queued] = [record(), record({ attempts: 3, acceptedAtMs: 1_700_000_000_123 })];
-    await insertExecutions(postgres.database, [sync, queued]);
+    const never = record({ attempts: 0 });
+    await insertExecutions(postgres.database, [sync, queued, never]);
+    expect(await stored(never.id)).toMatchObject({ attempts: 0 });
     expect(await stored(sync.id)).toMatchObject({ attempts: 1, acceptedAt: null });
     expect(await stored(queued.id)).toMatchObject({ attempts: 3, acceptedAt: new Date(1_700_000_000_123) });
   });
@@ -235,7 +237,7 @@ describe('insertExecutions', () => {
       (sql) => sql<{ id: string }[]>`
         with rows as (${executionRows(sql, [wanted, other])}),
           work as (select * from rows where id = ${wanted.id}),
-          ${recordExecutions(sql, 'work', true)}
+          ${recordExecutions(sql, 'work', { withBodies: true })}
         select id from recorded`,
     );
     expect([...recorded]).toEqual([{ id: wanted.id }]);

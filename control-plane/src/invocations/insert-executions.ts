@@ -7,7 +7,8 @@ export async function insertExecutions(database: Database, records: readonly Exe
   await database.run(
     'record executions',
     (sql) => sql`
-      with work as (${executionRows(sql, records)}), ${recordExecutions(sql, 'work', haveBodies(records))}
+      with work as (${executionRows(sql, records)}),
+        ${recordExecutions(sql, 'work', { withBodies: haveBodies(records) })}
       select count(*)::integer as executions from recorded`,
   );
 }

@@ -3,7 +3,18 @@ import type { ExecutionReceipt } from '../db/schema.js';
 import type { ResolvedVersion } from '../functions/resolved-version.js';
 
 /** What caused an invocation; kept with its execution. */
-export type Trigger = 'api' | 'http' | 'route' | 'test' | 'deploy' | 'job';
+export type Trigger =
+  | 'api'
+  | 'http'
+  | 'route'
+  | 'test'
+  | 'deploy'
+  | 'job'
+  | 'async'
+  | 'schedule'
+  | 'destination'
+  | 'webhook'
+  | 'replay';
 
 export type OutcomeName = 'success' | 'function_error' | 'timeout' | 'throttled' | 'not_started' | 'outcome_unknown';
 
@@ -30,6 +41,11 @@ export interface InvocationRequest {
    * written here. False gives the invocation up, not started. Never rejects.
    */
   readonly beforeSend?: (node: SentTo) => Promise<boolean>;
+  /**
+   * Set for an attempt at something that is queued: its number, and that whoever queued it writes down how it ended and then
+   * calls the result's `acknowledge`. Not starting is no news then.
+   */
+  readonly attempt?: { readonly epoch: number };
   /** Cancels it: a wait ends as not started, and what runs is stopped by its agent, whose answer is the outcome. */
   readonly signal?: AbortSignal;
 }
@@ -59,6 +75,8 @@ export interface InvocationResult {
   readonly nodeId?: string;
   /** The node's own word. Without it, outcome_unknown means that it may be running still. */
   readonly attested: boolean;
+  /** Of an `attempt` that a node answered: tells it that the result is committed. */
+  readonly acknowledge?: () => void;
 }
 
 /** ADMIT, PLACE, DISPATCH and RETURN of one invocation. */

@@ -35,6 +35,7 @@ const VERSION: ResolvedVersion = {
   isolation: 'auto',
   provisionedConcurrency: 0,
   keepPayloads: true,
+  asyncMaxAgeMs: 0,
   spec: {
     versionId: randomUUID(),
     projectId: 'default',

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { imageLoadMs } from '@lambda-fleet/common/image-load';
 import type { Logger } from '@lambda-fleet/common/logger';
-import type { ResponseEnd } from '@lambda-fleet/proto';
+import type { InvocationRef, ResponseEnd } from '@lambda-fleet/proto';
 import { RefusalReason } from '@lambda-fleet/proto';
 import type { ConcurrencyLimiter } from '../admission/concurrency-limiter.js';
 import { type StoredBody, storedBody } from '../db/stored-body.js';
@@ -32,7 +32,7 @@ export interface InvokeOptions {
   readonly log: Logger;
 }
 
-/** What an invocation's only attempt carries. */
+/** What the only attempt of an invocation carries that is not queued. */
 export const FIRST_EPOCH = 1;
 
 /**
@@ -134,14 +134,15 @@ async function dispatchTo(
   deadlineMs: number,
 ): Promise<(DispatchAnswer | { readonly kind: 'withdrawn' }) & { session?: NodeSession }> {
   const { id, signal, beforeSend } = request;
-  const cancel = (): void => session?.cancel({ invocationId: id, epoch: FIRST_EPOCH });
+  const epoch = request.attempt?.epoch ?? FIRST_EPOCH;
+  const cancel = (): void => session?.cancel({ invocationId: id, epoch });
   try {
     if (session === undefined) return { kind: 'unsent' };
     const { nodeId, hello } = session;
     if (beforeSend !== undefined && !(await beforeSend({ nodeId, bootId: hello.bootId }))) return { kind: 'withdrawn' };
     if (signal?.aborted) return { kind: 'withdrawn' };
     // Sent first: the agent must have heard of an invocation to cancel it.
-    const answered = session.dispatch(version.spec, request, placed.isolation, FIRST_EPOCH, deadlineMs);
+    const answered = session.dispatch(version.spec, request, placed.isolation, epoch, deadlineMs);
     signal?.addEventListener('abort', cancel, { once: true });
     return { ...(await answered), session };
   } finally {
@@ -203,6 +204,8 @@ function placementFailed(failure: PlacementFailure, missing: string, lastRefusal
   }
 }
 
+const refOf = ({ invocationId, epoch }: ResponseEnd): InvocationRef => ({ invocationId, epoch });
+
 /** RETURN: the caller's result and the journal's record, from the same facts. */
 function conclude(
   options: InvokeOptions,
@@ -229,6 +232,7 @@ function conclude(
     receipt,
     nodeId: session?.nodeId,
     attested: end !== undefined,
+    ...(request.attempt && end && session && { acknowledge: () => session.acknowledge([refOf(end)]) }),
   };
   record(options.journal, request, result, conclusion);
   options.onResult(result, request);
@@ -238,14 +242,15 @@ function conclude(
   return result;
 }
 
-/** Not starting is no news of a job: it waits in its queue until it does, and says itself why it waits. */
-const isTriedAgain = ({ trigger }: InvocationRequest): boolean => trigger === 'job';
+/** Not starting is no news of what is queued: it waits in its queue until it does, and says itself why it waits. */
+const isTriedAgain = ({ trigger, attempt }: InvocationRequest): boolean => trigger === 'job' || attempt !== undefined;
 
 function record(journal: Journal, request: InvocationRequest, result: InvocationResult, conclusion: Conclusion): void {
+  if (request.attempt !== undefined) return;
   const { end, session } = conclusion;
   const { spec, keepPayloads } = result.version;
   if (leavesNoExecution(request.trigger) || (result.outcome === 'not_started' && isTriedAgain(request))) {
-    if (end !== undefined) session?.acknowledge([{ invocationId: request.id, epoch: end.epoch }]);
+    if (end !== undefined) session?.acknowledge([refOf(end)]);
     return;
   }
   // A throttled call never became an execution: recording each would turn a flood of calls into a flood of rows.

@@ -1,7 +1,7 @@
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { InvocationRef } from '@lambda-fleet/proto';
 import { BatchCommitter } from '../db/batch-committer.js';
-import type { ExecutionRecord } from '../executions/execution-rows.js';
+import { bytesLength, type ExecutionRecord, textsLength } from '../executions/execution-rows.js';
 import type { NodeSession } from '../nodes/node-session.js';
 
 export interface JournalOptions {
@@ -77,7 +77,7 @@ export class Journal {
       this.#unkept += 1;
     }
     const kept = this.#affordable(record);
-    const bytes = textsLength(kept) + bodiesLength(kept);
+    const bytes = textsLength(kept) + bytesLength(kept);
     this.#waitingBytes += bytes;
     this.#committer.push({ record: kept, bytes, keptBy });
   }
@@ -102,7 +102,7 @@ export class Journal {
   /** The record, without what there is no room for until the database has taken more. */
   #affordable(record: ExecutionRecord): ExecutionRecord {
     const texts = textsLength(record);
-    const bodies = bodiesLength(record);
+    const bodies = bytesLength(record);
     if (this.#waitingBytes + texts > WAITING_BYTES_MAX) return { ...record, ...NO_TEXTS, ...NO_BODIES };
     const fits = bodies === 0 || this.#waitingBytes + texts + bodies <= WAITING_BODIES_MAX;
     return fits ? record : { ...record, ...NO_BODIES };
@@ -127,11 +127,3 @@ export class Journal {
 
 const NO_TEXTS = { input: undefined, output: undefined };
 const NO_BODIES = { inputBytes: undefined, outputBytes: undefined };
-
-function textsLength({ input, output }: ExecutionRecord): number {
-  return (input?.length ?? 0) + (output?.length ?? 0);
-}
-
-function bodiesLength({ inputBytes, outputBytes }: ExecutionRecord): number {
-  return (inputBytes?.length ?? 0) + (outputBytes?.length ?? 0);
-}

@@ -33,7 +33,6 @@ export function jobFile(runtime: RuntimeName): string {
 /** A job as agents take it: a version of its own, which its attempts share. */
 export function jobVersion(job: RunnableJob, artifact: Artifact): ResolvedVersion {
   const { id, projectId, runtime, memoryMb, timeoutMs } = job;
-  const now = new Date();
   const version = resolvedVersionOf({
     ...configOf(JOB_FUNCTION_NAME, { runtime, memoryMb, timeoutMs, handler: 'job', keepAliveMs: 0 }),
     id: jobFunctionId(projectId, job),
@@ -43,8 +42,7 @@ export function jobVersion(job: RunnableJob, artifact: Artifact): ResolvedVersio
     artifactSha256: artifact.sha256,
     artifactBytes: artifact.bytes,
     image: null,
-    createdAt: now,
-    updatedAt: now,
+    asyncMaxAgeMs: 0,
   });
   return { ...version, spec: { ...version.spec, realm: 'vm' } };
 }

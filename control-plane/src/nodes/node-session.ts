@@ -61,6 +61,9 @@ export interface SessionTransport {
  */
 export class NodeSession {
   readonly id = randomUUID();
+  readonly #openedAt = performance.now();
+  /** What the agent had when it connected: running or kept for us. By invocation and epoch. */
+  readonly #had: ReadonlySet<string>;
   #state: 'ready' | 'closed' = 'ready';
   #capacity: Capacity;
   #lastHeardAt = performance.now();
@@ -86,6 +89,7 @@ export class NodeSession {
       queuedBytesMax: QUEUED_BYTES_MAX,
       batchBytesMax: FRAME_BYTES_MAX,
     });
+    this.#had = new Set([...hello.running, ...hello.keptResults].map(refKey));
     this.#capacity = hello.capacity ?? emptyCapacity();
     this.#indexSandboxes();
   }
@@ -96,6 +100,15 @@ export class NodeSession {
 
   get capacity(): Capacity {
     return this.#capacity;
+  }
+
+  get ageMs(): number {
+    return performance.now() - this.#openedAt;
+  }
+
+  /** Whether the agent had this attempt when it connected. */
+  hadAtConnect(ref: InvocationRef): boolean {
+    return this.#had.has(refKey(ref));
   }
 
   get silentMs(): number {
@@ -301,6 +314,8 @@ export class NodeSession {
 }
 
 const EMPTY = Buffer.alloc(0);
+
+const refKey = ({ invocationId, epoch }: InvocationRef): string => `${invocationId}/${epoch}`;
 
 function artifactsOf({ artifactSha256, image }: VersionSpec): ReadonlySet<string> {
   return new Set(image === undefined ? [artifactSha256] : image.layers.map(({ sha256 }) => sha256));

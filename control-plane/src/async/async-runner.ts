@@ -1,0 +1,213 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Backoff } from '@lambda-fleet/common/backoff';
+import { errorText, FleetError } from '@lambda-fleet/common/errors';
+import type { Logger } from '@lambda-fleet/common/logger';
+import type { Database } from '../db/database.js';
+import { GroupCommit } from '../db/group-commit.js';
+import type { SentTo } from '../invocations/invocation.js';
+import type { ClaimedInvocation } from './async-invocation.js';
+import type { AttemptSettler, SettleOptions } from './attempt-settler.js';
+import { type BeginningAttempt, beginAttempts } from './begin-attempts.js';
+import { claimInvocations } from './claim-invocations.js';
+import { letGo, renewLeases } from './leases.js';
+import { type Attempt, type AttemptRunner, faulted } from './run-attempt.js';
+import { shareOf } from './share-of.js';
+
+export interface AsyncRunnerOptions {
+  readonly database: Database;
+  /** This process, as rows name it. */
+  readonly owner: string;
+  readonly settler: AttemptSettler;
+  /** Runs one attempt, by the kind of the invocation. */
+  readonly run: AttemptRunner;
+  /** Whether anything can be run here. */
+  readonly ready: () => boolean;
+  /** Invocations in progress at once. */
+  readonly concurrencyMax: number;
+  readonly log: Logger;
+}
+
+interface Held {
+  readonly row: ClaimedInvocation;
+  readonly cancel: AbortController;
+}
+
+/** A process that has not renewed for so long is taken for dead. */
+const LEASE_MS = 15_000;
+const RENEW_MS = 5_000;
+
+/** The backstop: for what became due without anybody here being told. */
+const POLL_MS = 500;
+
+/** Added to a delay, which counts on the database's clock. */
+const LATE_MS = 20;
+
+/**
+ * Runs queued async invocations, a bounded number at once.
+ *
+ * States: idle ⇄ claiming → closed. Being woken while it claims makes it look once more. Each invocation that is held is:
+ * claimed → (begun, at each node that it is sent to) → settled → let go. The table is the only truth: what is lost here
+ * is found there when its lease has run out.
+ */
+export class AsyncRunner {
+  readonly #held = new Map<string, Held>();
+  readonly #heldByLane = new Map<string, number>();
+  readonly #begin: GroupCommit<BeginningAttempt, boolean>;
+  #state: 'idle' | 'claiming' | 'closed' = 'idle';
+  #again = false;
+  #poll: NodeJS.Timeout | undefined;
+  #renewal: NodeJS.Timeout | undefined;
+  readonly #closing = new AbortController();
+
+  constructor(private readonly options: AsyncRunnerOptions) {
+    this.#begin = new GroupCommit({
+      what: 'the beginnings of async attempts',
+      commit: (attempts) => beginAttempts(options.database, attempts),
+      batchMax: 500,
+      inFlightMax: 2,
+      pendingMax: 20_000,
+    });
+  }
+
+  start(): void {
+    this.#poll = setInterval(() => this.wake(), POLL_MS).unref();
+    this.#renewal = setInterval(() => void this.#renew(), RENEW_MS).unref();
+    this.wake();
+  }
+
+  /** Something was queued, may have become due, or may find a node now. */
+  wake(): void {
+    if (!this.options.ready()) return;
+    this.#again = true;
+    if (this.#state === 'idle') void this.#claim();
+  }
+
+  /** Something becomes due in this many milliseconds. */
+  wakeAfter(delayMs: number): void {
+    if (delayMs <= 0) this.wake();
+    // A longer one is met by looking anyway.
+    else if (delayMs < POLL_MS) setTimeout(() => this.wake(), delayMs + LATE_MS).unref();
+  }
+
+  holds(id: string): boolean {
+    return this.#held.has(id);
+  }
+
+  /** To be called after the table says so. False: it is not in progress here. */
+  cancel(id: string): boolean {
+    const held = this.#held.get(id);
+    held?.cancel.abort();
+    return held !== undefined;
+  }
+
+  /** Takes no more, and lets go of what runs: it goes on at its nodes, and whoever is told how it ended writes that down. */
+  async close(): Promise<void> {
+    if (this.#state === 'closed') return;
+    this.#become('closed');
+    clearInterval(this.#poll);
+    clearInterval(this.#renewal);
+    this.#closing.abort();
+    const refs = [...this.#held.values()].map(({ row }) => row);
+    await letGo(this.options.database, this.options.owner, refs).catch((err: unknown) => {
+      this.options.log.warn({ reason: errorText(err), invocations: refs.length }, 'async_invocations_not_let_go');
+    });
+  }
+
+  async #claim(): Promise<void> {
+    this.#become('claiming');
+    const { database, owner, concurrencyMax, log } = this.options;
+    try {
+      while (this.#again && this.#state === 'claiming') {
+        this.#again = false;
+        const free = concurrencyMax - this.#held.size;
+        if (free <= 0) break;
+        const shares = new Map([...this.#heldByLane].map(([lane, held]) => [lane, shareOf(held, free)]));
+        const perLane = shareOf(0, free);
+        const rows = await claimInvocations(database, { owner, leaseMs: LEASE_MS, limit: free, shares, perLane });
+        for (const row of rows) this.#hold(row);
+        this.#again ||= rows.length > 0;
+      }
+    } catch (err) {
+      // The next look asks again.
+      log.warn({ reason: errorText(err) }, 'async_invocations_not_claimed');
+    }
+    if (this.#state === 'claiming') this.#become('idle');
+  }
+
+  #hold(row: ClaimedInvocation): void {
+    if (this.#state === 'closed') return;
+    const held: Held = { row, cancel: new AbortController() };
+    this.#held.set(row.id, held);
+    this.#heldByLane.set(row.laneId, (this.#heldByLane.get(row.laneId) ?? 0) + 1);
+    void this.#run(held).then(() => {
+      this.#held.delete(row.id);
+      const left = (this.#heldByLane.get(row.laneId) ?? 1) - 1;
+      if (left > 0) this.#heldByLane.set(row.laneId, left);
+      else this.#heldByLane.delete(row.laneId);
+      this.wake();
+    });
+  }
+
+  /** Never rejects. */
+  async #run({ row, cancel }: Held): Promise<void> {
+    const { run, log } = this.options;
+    const { signal } = cancel;
+    const begin = (sentTo: SentTo): Promise<boolean> => this.#begun(row, sentTo);
+    const attempt = await run(row, { signal, begin }).catch((err: unknown) => {
+      log[isPassing(err) ? 'warn' : 'error']({ err, invocation: row.id }, 'async_attempt_faulted');
+      return faulted(err);
+    });
+    // What broke because this process stops is no news of it.
+    if (this.#state === 'closed' && !attempt.end.over) return;
+    await this.#settle(row, attempt, { cancelled: signal.aborted });
+  }
+
+  async #begun({ id, epoch }: ClaimedInvocation, { nodeId, bootId }: SentTo): Promise<boolean> {
+    try {
+      return await this.#begin.submit({ id, epoch, owner: this.options.owner, nodeId, bootId });
+    } catch (err) {
+      this.options.log.warn({ invocation: id, reason: errorText(err) }, 'async_attempt_not_begun');
+      return false;
+    }
+  }
+
+  /** Tries until the database takes it: this process alone knows how the attempt ended. */
+  async #settle(row: ClaimedInvocation, { end, made, acknowledge }: Attempt, options: SettleOptions): Promise<void> {
+    const backoff = new Backoff({ firstMs: 100, capMs: 2_000 });
+    for (;;) {
+      try {
+        await this.options.settler.settle(row, end, made, options);
+        acknowledge?.();
+        return;
+      } catch (err) {
+        const passing = isPassing(err) || isRivalry(err);
+        if (!passing) this.options.log.error({ err, invocation: row.id }, 'async_attempt_not_settled');
+        if (!passing || this.#state === 'closed') return;
+        await sleep(backoff.next(), undefined, { signal: this.#closing.signal }).catch(() => undefined);
+      }
+    }
+  }
+
+  async #renew(): Promise<void> {
+    if (this.#held.size === 0) return;
+    const rows = [...this.#held.values()].map(({ row }) => row);
+    await renewLeases(this.options.database, this.options.owner, LEASE_MS, rows).catch((err: unknown) => {
+      this.options.log.warn({ reason: errorText(err) }, 'async_leases_not_renewed');
+    });
+  }
+
+  #become(state: 'idle' | 'claiming' | 'closed'): void {
+    const allowed = { idle: ['claiming', 'closed'], claiming: ['idle', 'closed'], closed: [] as string[] };
+    if (!allowed[this.#state].includes(state)) throw new Error(`async runner: ${this.#state} → ${state}`);
+    this.#state = state;
+  }
+}
+
+function isPassing(err: unknown): boolean {
+  return err instanceof FleetError && err.retryable;
+}
+
+/** SQLSTATE class 40: the server ended the statement in favour of another one. */
+function isRivalry(err: unknown): boolean {
+  return err instanceof Error && 'code' in err && typeof err.code === 'string' && err.code.startsWith('40');
+}

@@ -1,0 +1,102 @@
+import { randomUUID } from 'node:crypto';
+import type { Logger } from '@lambda-fleet/common/logger';
+import type { Database } from '../db/database.js';
+import { resolvedVersionOf } from '../functions/function-record.js';
+import type { FunctionTable } from '../functions/function-table.js';
+import type { VersionCache } from '../functions/version-cache.js';
+import type { Invoke } from '../invocations/invocation.js';
+import type { WebhookSender } from '../webhooks/webhook-sender.js';
+import { AdriftInvocations, type ConnectedAgent } from './adrift-invocations.js';
+import { AsyncInvocations } from './async-invocations.js';
+import { AsyncRunner } from './async-runner.js';
+import { AsyncSettingsTable } from './async-settings.js';
+import { AttemptSettler } from './attempt-settler.js';
+import { DeadLetters } from './dead-letters.js';
+import { Destinations } from './destinations.js';
+import type { QueueLimits } from './enqueue.js';
+import { Intake } from './intake.js';
+import { LateResults } from './late-results.js';
+import { OpenInvocations } from './open-invocations.js';
+import { createRunFunction } from './run-function.js';
+import { createRunWebhook } from './run-webhook.js';
+
+export interface AsyncSystemOptions {
+  readonly database: Database;
+  readonly functions: FunctionTable;
+  readonly versions: VersionCache;
+  readonly invoke: Invoke;
+  readonly webhooks: WebhookSender;
+  readonly agent: (nodeId: string) => ConnectedAgent | undefined;
+  /** Whether any node is connected. */
+  readonly ready: () => boolean;
+  readonly limits: QueueLimits;
+  readonly concurrencyMax: number;
+  readonly log: Logger;
+}
+
+/** Everything about async invocations, put together. */
+export interface AsyncSystem {
+  readonly invocations: AsyncInvocations;
+  readonly deadLetters: DeadLetters;
+  readonly settings: AsyncSettingsTable;
+  readonly runner: AsyncRunner;
+  readonly lateResults: LateResults;
+  /** A node has connected: it may know how adrift invocations ended, and can take new ones. */
+  nodeConnected(): void;
+  close(): Promise<void>;
+}
+
+export function createAsyncSystem(options: AsyncSystemOptions): AsyncSystem {
+  const { database, functions, versions, invoke, webhooks, agent, ready, limits, concurrencyMax, log } = options;
+  const resolve = (projectId: string, name: string) => versions.resolve(projectId, name);
+  const settler: AttemptSettler = new AttemptSettler({
+    database,
+    destinations: new Destinations({ resolve, log }),
+    onQueued: (delayMs) => runner.wakeAfter(delayMs),
+    log,
+  });
+  const runFunction = createRunFunction({
+    resolve,
+    findVersion: async (projectId, versionId) => {
+      const record = await functions.findVersion(projectId, versionId);
+      return record && resolvedVersionOf(record);
+    },
+    invoke,
+  });
+  const runWebhook = createRunWebhook(webhooks);
+  const runner = new AsyncRunner({
+    database,
+    owner: randomUUID(),
+    settler,
+    run: (row, context) => (row.kind === 'webhook' ? runWebhook : runFunction)(row, context),
+    ready,
+    concurrencyMax,
+    log,
+  });
+  const adrift = new AdriftInvocations({ database, settler, agent, holds: (id) => runner.holds(id), log });
+  const lateResults = new LateResults({ database, settler, log });
+  const wake = (): void => runner.wake();
+  runner.start();
+  return {
+    invocations: new AsyncInvocations({
+      intake: new Intake({ database, limits, onStored: wake }),
+      open: new OpenInvocations(database),
+      cancelRunning: (id) => {
+        if (!runner.cancel(id)) void adrift.look();
+      },
+    }),
+    deadLetters: new DeadLetters(database, limits, wake),
+    settings: new AsyncSettingsTable(database, webhooks),
+    runner,
+    lateResults,
+    nodeConnected: () => {
+      runner.wake();
+      void adrift.look();
+    },
+    close: async () => {
+      adrift.close();
+      await runner.close();
+      await lateResults.close();
+    },
+  };
+}

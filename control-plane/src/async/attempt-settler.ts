@@ -1,0 +1,163 @@
+import type { Logger } from '@lambda-fleet/common/logger';
+import type { Database } from '../db/database.js';
+import { GroupCommit } from '../db/group-commit.js';
+import { type StoredBody, storedBody } from '../db/stored-body.js';
+import { bytesLength, type ExecutionRecord, textsLength } from '../executions/execution-rows.js';
+import type { AttemptEnd, ClaimedInvocation } from './async-invocation.js';
+import type { Destinations } from './destinations.js';
+import { judgeAttempt, type Verdict } from './judge-attempt.js';
+import { type Settlement, settleAttempts } from './settle-attempts.js';
+
+export interface AttemptSettlerOptions {
+  readonly database: Database;
+  readonly destinations: Destinations;
+  /** Called after each commit that queued something. */
+  readonly onQueued: (delayMs: number) => void;
+  readonly log: Logger;
+}
+
+/** What is known of an attempt besides how it ended. */
+export interface AttemptMade {
+  /** Undefined: no version was found to run. */
+  readonly versionId: string | undefined;
+  readonly versionNumber: number;
+  readonly nodeId: string | undefined;
+  readonly statusCode: number | undefined;
+  readonly body: Buffer | undefined;
+  readonly startedAtMs: number;
+  readonly finishedAtMs: number;
+}
+
+export interface SettleOptions {
+  /** Somebody has asked for it to be cancelled. */
+  readonly cancelled?: boolean;
+  /** See {@link Settlement.adrift}. */
+  readonly adrift?: boolean;
+}
+
+const BATCH_BYTES_MAX = 8 * 1024 * 1024;
+const NO_VERSION = '00000000-0000-0000-0000-000000000000';
+
+/** Writes what the end of an attempt means for its invocation, many in one statement. */
+export class AttemptSettler {
+  readonly #commit: GroupCommit<Settlement, boolean>;
+
+  constructor(private readonly options: AttemptSettlerOptions) {
+    this.#commit = new GroupCommit({
+      what: 'the ends of async attempts',
+      commit: (settlements) => settleAttempts(options.database, settlements),
+      batchMax: 500,
+      inFlightMax: 2,
+      pendingMax: 20_000,
+      sizeOf: sizeOf,
+      batchSizeMax: BATCH_BYTES_MAX,
+    });
+  }
+
+  /**
+   * Resolves after the commit with what it came to; undefined when there was nothing to write, because another attempt has
+   * begun or it has ended already. May be repeated after a failure.
+   *
+   * @throws FleetError `unavailable`
+   */
+  async settle(
+    row: ClaimedInvocation,
+    end: AttemptEnd,
+    made: AttemptMade,
+    { cancelled = false, adrift = false }: SettleOptions = {},
+  ): Promise<Verdict | undefined> {
+    const verdict = judgeAttempt({ ...row, cancelled }, end);
+    const settlement = await this.#settlementOf(row, verdict, end, made, adrift);
+    if (await this.#commit.submit(settlement)) {
+      if (verdict.kind === 'again') this.options.onQueued(verdict.delayMs);
+      if (settlement.sends !== undefined) this.options.onQueued(0);
+      this.#report(row, verdict, end);
+      return verdict;
+    }
+    // What could not be queued again was cancelled, or is not this attempt's any more; this finds out which.
+    if (verdict.kind === 'again' && !cancelled) return this.settle(row, end, made, { cancelled: true, adrift });
+    return undefined;
+  }
+
+  async #settlementOf(
+    row: ClaimedInvocation,
+    verdict: Verdict,
+    end: AttemptEnd,
+    made: AttemptMade,
+    adrift: boolean,
+  ): Promise<Settlement> {
+    const { id, epoch } = row;
+    const { attempts, losses, deferrals } = verdict;
+    const { outcome, receipt } = end;
+    const base = { id, epoch, adrift, attempts, losses, deferrals, outcome, receipt };
+    const rest = { delayMs: 0, reason: null, error: end.error, condition: null, record: undefined, sends: undefined };
+    switch (verdict.kind) {
+      case 'wait':
+        return { ...base, ...rest, action: 'drift' };
+      case 'again':
+        return { ...base, ...rest, action: 'again', delayMs: verdict.delayMs, reason: verdict.reason };
+      case 'cancelled':
+        return { ...base, ...rest, action: 'end', record: recordOf(row, { ...end, error: CANCELLED }, made, attempts) };
+    }
+    const executedVersion = made.versionId === undefined ? '$LATEST' : String(made.versionNumber);
+    const sends = await this.options.destinations.sendsOf(row, verdict, end, { executedVersion, body: made.body });
+    if (verdict.kind === 'succeeded')
+      return { ...base, ...rest, action: 'end', record: recordOf(row, end, made, attempts), sends };
+    const { condition, error } = verdict;
+    return {
+      ...base,
+      ...rest,
+      action: 'end',
+      error,
+      condition,
+      record: recordOf(row, { ...end, error }, made, attempts),
+      sends,
+    };
+  }
+
+  #report(row: ClaimedInvocation, verdict: Verdict, end: AttemptEnd): void {
+    const about = { invocation: row.id, function: row.functionName, outcome: end.outcome, attempts: verdict.attempts };
+    if (verdict.kind === 'dead')
+      this.options.log.warn({ ...about, condition: verdict.condition }, 'async_invocation_dead');
+    else if (verdict.kind === 'again') {
+      this.options.log.info({ ...about, delayMs: verdict.delayMs, reason: verdict.reason }, 'async_invocation_retried');
+    }
+  }
+}
+
+const CANCELLED = { errorType: 'Invocation.Cancelled', errorMessage: 'It was cancelled.' };
+
+function recordOf(row: ClaimedInvocation, end: AttemptEnd, made: AttemptMade, attempts: number): ExecutionRecord {
+  const input = storedBody(row.payload);
+  const succeeded = end.outcome === 'success' && made.body !== undefined;
+  const output: StoredBody = succeeded ? storedBody(made.body) : {};
+  return {
+    id: row.id,
+    projectId: row.projectId,
+    functionId: row.functionId,
+    functionName: row.functionName,
+    versionId: made.versionId ?? NO_VERSION,
+    versionNumber: made.versionNumber,
+    trigger: row.trigger,
+    epoch: row.epoch,
+    outcome: end.outcome,
+    statusCode: made.statusCode,
+    error: end.error ?? undefined,
+    receipt: end.receipt ?? {},
+    nodeId: made.nodeId,
+    input: input.text,
+    output: output.text,
+    inputBytes: input.bytes,
+    outputBytes: output.bytes,
+    // The version that ran may be old: the function's row is asked.
+    keepPayloads: undefined,
+    attempts,
+    acceptedAtMs: row.acceptedAt.getTime(),
+    startedAtMs: made.startedAtMs,
+    finishedAtMs: made.finishedAtMs,
+  };
+}
+
+function sizeOf({ record, sends }: Settlement): number {
+  return 1_000 + (record === undefined ? 0 : textsLength(record) + bytesLength(record)) + (sends?.payload.length ?? 0);
+}

@@ -1,0 +1,75 @@
+import type { Database } from '../db/database.js';
+import type { ClaimedInvocation } from './async-invocation.js';
+
+export interface ClaimOptions {
+  /** The process that claims. */
+  readonly owner: string;
+  readonly leaseMs: number;
+  /** Invocations at most. */
+  readonly limit: number;
+  /** How many of one lane, where that is not `perLane`: what it has in progress here counts. Lanes with 0 are passed over. */
+  readonly shares: ReadonlyMap<string, number>;
+  readonly perLane: number;
+}
+
+/** Lanes that are looked at by one statement. */
+const LANES_MAX = 64;
+
+/**
+ * Takes queued invocations that are due, for one attempt each: queued → running, with the next epoch and a lease.
+ *
+ * The lanes that were served least are locked first, skipping those that another process has; then the first invocations of
+ * each are read by an index, so the cost does not grow with how many wait. One lane's turn goes up by one per invocation.
+ *
+ * Rows that were committed after this statement began are not seen, though their lane may be: such a lane is left as due.
+ */
+export async function claimInvocations(
+  database: Database,
+  { owner, leaseMs, limit, shares, perLane }: ClaimOptions,
+): Promise<readonly ClaimedInvocation[]> {
+  const given = [...shares].map(([id, share]) => ({ id, share }));
+  return database.run(
+    'claim async invocations',
+    (sql) => sql<ClaimedInvocation[]>`
+      with shares as (
+        select * from jsonb_to_recordset(${sql.json(given)}) as s (id uuid, share integer)
+      ), ready as (
+        select l.id, l.virtual_time from lanes l
+        where l.next_due <= now() and not exists (select from shares where shares.id = l.id and shares.share = 0)
+        order by l.virtual_time limit ${Math.min(limit, LANES_MAX)} for update skip locked
+      ), due as (
+        select a.id, row_number() over (partition by r.id order by a.not_before, a.id) as turn, r.virtual_time
+        from ready r left join shares on shares.id = r.id cross join lateral (
+          select id, not_before from async_invocations
+          where lane_id = r.id and status = 'queued' and not_before <= now()
+          order by not_before, id limit least(coalesce(shares.share, ${perLane}::integer), ${limit}::integer)
+        ) a
+      ), chosen as (
+        select id from due order by turn, virtual_time, id limit ${limit}
+      ), taken as (
+        update async_invocations a set status = 'running', epoch = a.epoch + 1, owner = ${owner}::uuid,
+          lease_until = now() + ${leaseMs} * interval '1 millisecond', node_id = null, boot_id = null, started_at = null
+        from chosen where a.id = chosen.id and a.status = 'queued'
+        returning a.*
+      ), served as (
+        update lanes l set
+          queued = l.queued - s.invocations, queued_bytes = l.queued_bytes - s.bytes, turned = 0,
+          virtual_time = l.virtual_time + s.invocations,
+          next_due = case when l.queued <= s.invocations then null else coalesce((
+            select a.not_before from async_invocations a
+            where a.lane_id = l.id and a.status = 'queued' and a.id not in (select id from taken)
+            order by a.not_before, a.id limit 1
+          ), now()) end
+        from (
+          select ready.id, count(taken.id) as invocations, coalesce(sum(octet_length(taken.payload)), 0) as bytes
+          from ready left join taken on taken.lane_id = ready.id group by ready.id
+        ) s
+        where l.id = s.id
+      )
+      select t.id, t.project_id, t.lane_id, t.kind, t.function_id, t.function_name, t.version_id, t.trigger, t.payload,
+        t.context, t.epoch, t.attempts, t.losses, t.deferrals, t.accepted_at,
+        extract(epoch from t.expires_at - now())::double precision * 1000 as left_ms,
+        f.async_retries as retries, f.async_retry_delays_ms as retry_delays_ms, f.on_success, f.on_failure
+      from taken t left join functions f on f.id = t.function_id`,
+  );
+}
