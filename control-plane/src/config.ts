@@ -29,6 +29,8 @@ const schema = z.object({
   LAMBDA_TLS_KEY: fileContent('the private key'),
   /** Development mode: nodes that run functions without isolation are let in. */
   LAMBDA_DEV: z.enum(['true', 'false']).default('false'),
+  /** For tests, in development mode only: the file that names the moment at which this process is to be killed. */
+  LAMBDA_CRASH_FILE: z.string().min(1).optional(),
   /** How long an invocation may wait for a node, milliseconds. */
   LAMBDA_QUEUE_BUDGET_MS: z.coerce.number().int().min(0).max(900_000).default(10_000),
   /** Invocations in progress at once, waiting ones included. */
@@ -67,6 +69,7 @@ export interface ControlPlaneConfig {
   readonly apiKeyFile: string | undefined;
   readonly tls: { readonly ca: Buffer; readonly cert: Buffer; readonly key: Buffer };
   readonly development: boolean;
+  readonly crashFile: string | undefined;
   readonly queueBudgetMs: number;
   readonly concurrencyMax: number;
   readonly isolationPolicy: IsolationPolicyName;
@@ -93,6 +96,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): ControlPlaneCo
     apiKeyFile: value.LAMBDA_API_KEY_FILE === undefined ? undefined : resolve(value.LAMBDA_API_KEY_FILE),
     tls: { ca: value.LAMBDA_TLS_CA, cert: value.LAMBDA_TLS_CERT, key: value.LAMBDA_TLS_KEY },
     development: value.LAMBDA_DEV === 'true',
+    crashFile: value.LAMBDA_DEV === 'true' ? value.LAMBDA_CRASH_FILE : undefined,
     queueBudgetMs: value.LAMBDA_QUEUE_BUDGET_MS,
     concurrencyMax: value.LAMBDA_CONCURRENCY_MAX,
     isolationPolicy: value.LAMBDA_ISOLATION_POLICY,

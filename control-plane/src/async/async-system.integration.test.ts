@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { Database } from '../db/database.js';
 import { startTestPostgres, type TestPostgres } from '../db/test-postgres.js';
 import { bodiesOf } from '../executions/execution-bodies.js';
 import { FunctionTable } from '../functions/function-table.js';
@@ -11,6 +12,7 @@ import { AddressPolicy } from '../webhooks/address-policy.js';
 import { WebhookSender } from '../webhooks/webhook-sender.js';
 import type { ConnectedAgent } from './adrift-invocations.js';
 import { type AsyncSystem, createAsyncSystem } from './async-system.js';
+import { QUEUE_PLANNING } from './queue-planning.js';
 
 const log = pino({ level: 'silent' });
 
@@ -42,6 +44,7 @@ interface Ended {
 
 describe('async invocations', () => {
   let postgres: TestPostgres;
+  let queueDatabase: Database | undefined;
   const agents = new Map<string, ConnectedAgent>();
   const lives: Life[] = [];
   const deployed = new Map<string, { id: string; asyncMaxAgeMs: number }>();
@@ -53,7 +56,10 @@ describe('async invocations', () => {
       (sql) => sql`insert into artifacts (project_id, sha256, bytes, complete) values ('default', 'a', 1, true)`,
     );
   });
-  afterAll(() => postgres.close());
+  afterAll(async () => {
+    await queueDatabase?.close();
+    await postgres.close();
+  });
   afterEach(async () => {
     for (const life of lives.splice(0)) await life.system.close();
     agents.clear();
@@ -66,6 +72,7 @@ describe('async invocations', () => {
     { concurrencyMax = 8, queuedMax = 1_000 } = {},
   ): Life => {
     const { database } = postgres;
+    queueDatabase ??= new Database({ url: postgres.url, log, connectionsMax: 8, settings: QUEUE_PLANNING });
     const invoked: InvocationRequest[] = [];
     const acknowledged: string[] = [];
     const invoke: Invoke = async (version, request) => {
@@ -82,7 +89,7 @@ describe('async invocations', () => {
     };
     const functions = new FunctionTable(database);
     const system = createAsyncSystem({
-      ...{ database, functions, versions: new VersionCache(functions), invoke, log, concurrencyMax },
+      ...{ database, queueDatabase, functions, versions: new VersionCache(functions), invoke, log, concurrencyMax },
       webhooks: new WebhookSender(new AddressPolicy(['127.0.0.0/8'])),
       agent: (nodeId) => agents.get(nodeId),
       ready: () => true,

@@ -1,3 +1,4 @@
+import { crashPoint } from '@lambda-fleet/common/crash-points';
 import { FleetError } from '@lambda-fleet/common/errors';
 import type { Database } from '../db/database.js';
 import { GroupCommit } from '../db/group-commit.js';
@@ -26,7 +27,9 @@ export class Intake {
     this.#commit = new GroupCommit({
       what: 'async invocations',
       commit: async (invocations) => {
+        crashPoint('before-commit');
         const taken = await storeInvocations(database, limits, invocations);
+        crashPoint('after-commit');
         onStored();
         return taken;
       },

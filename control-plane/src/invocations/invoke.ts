@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { crashPoint } from '@lambda-fleet/common/crash-points';
 import { imageLoadMs } from '@lambda-fleet/common/image-load';
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { InvocationRef, ResponseEnd } from '@lambda-fleet/proto';
@@ -144,6 +145,8 @@ async function dispatchTo(
     // Sent first: the agent must have heard of an invocation to cancel it.
     const answered = session.dispatch(version.spec, request, placed.isolation, epoch, deadlineMs);
     signal?.addEventListener('abort', cancel, { once: true });
+    // What was sent leaves in the next turn.
+    if (request.attempt !== undefined) crashPoint('after-send', 1);
     return { ...(await answered), session };
   } finally {
     signal?.removeEventListener('abort', cancel);
