@@ -22,6 +22,7 @@ import type { ControlPlaneConfig } from './config.js';
 import { Database } from './db/database.js';
 import { migrateDatabase } from './db/migrate.js';
 import { NotificationListener } from './db/notification-listener.js';
+import { ExecutionSweep } from './executions/execution-sweep.js';
 import { ExecutionTable } from './executions/execution-table.js';
 import { Deployer } from './functions/deployer.js';
 import { resolvedVersionOf } from './functions/function-record.js';
@@ -272,6 +273,8 @@ export async function wireControlPlane(
   lifecycle.onClose('jobs', () => jobRunner.close());
   const logSweep = new LogSweep(database, config.logRetention, log);
   lifecycle.onClose('log sweep', () => logSweep.close());
+  const executionSweep = new ExecutionSweep(database, config.executionRetention, log);
+  lifecycle.onClose('execution sweep', () => executionSweep.close());
   const jobSweep = new JobSweep(database, JOB_RETENTION, log);
   lifecycle.onClose('job sweep', () => jobSweep.close());
   const jobLimits = { queuedMax: config.jobs.queuedMax, argsBytesMax: QUEUED_ARGS_BYTES_MAX };

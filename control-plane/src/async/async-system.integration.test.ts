@@ -4,6 +4,7 @@ import { v7 as uuidv7 } from 'uuid';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Database } from '../db/database.js';
 import { startTestPostgres, type TestPostgres } from '../db/test-postgres.js';
+import { bodiesOf } from '../executions/execution-bodies.js';
 import { FunctionTable } from '../functions/function-table.js';
 import { VersionCache } from '../functions/version-cache.js';
 import type { InvocationRequest, InvocationResult, Invoke } from '../invocations/invocation.js';
@@ -239,6 +240,25 @@ describe('async invocations', () => {
     ]);
     expect(await dead()).toMatchObject([{ id, condition: 'RetriesExhausted' }]);
     await lanesAreExact();
+  });
+
+  it('keeps whole events and results with the executions, of functions that want it', async () => {
+    const bytes = Buffer.from([0xff, 0x00]);
+    const life = begin(() => ({ body: bytes }));
+    await deploy('f');
+    const { id: functionId } = await deploy('silent');
+    await postgres.database.run(
+      'off',
+      (sql) => sql`update functions set keep_payloads = false where id = ${functionId}`,
+    );
+    const long = JSON.stringify('é'.repeat(50_000));
+    const [kept, silent] = [await accept(life, 'f', long), await accept(life, 'silent', long)];
+    expect(await ended(kept)).toMatchObject({ outcome: 'success', input: null, output: null });
+    expect(await ended(silent)).toMatchObject({ outcome: 'success', input: null, output: null });
+    const bodies = await bodiesOf(postgres.database, 'default', kept);
+    expect(bodies).toEqual({ input: Buffer.from(long), output: bytes, exact: true });
+    const none = await bodiesOf(postgres.database, 'default', silent);
+    expect(none).toEqual({ input: undefined, output: undefined, exact: true });
   });
 
   it('counts no attempt for what the platform did, and gives up when it is too old', async () => {

@@ -5,6 +5,7 @@ import type { Logger } from '@lambda-fleet/common/logger';
 import type { InvocationRef, ResponseEnd } from '@lambda-fleet/proto';
 import { RefusalReason } from '@lambda-fleet/proto';
 import type { ConcurrencyLimiter } from '../admission/concurrency-limiter.js';
+import { type StoredBody, storedBody } from '../db/stored-body.js';
 import type { ResolvedVersion } from '../functions/resolved-version.js';
 import type { DispatchAnswer } from '../nodes/dispatch.js';
 import type { NodeRegistry } from '../nodes/node-registry.js';
@@ -14,7 +15,6 @@ import type { Placed, Placement, PlacementFailure } from '../scheduling/placemen
 import {
   type ControlPlanePhases,
   leavesNoExecution,
-  storableBytes,
   toExecutionError,
   toExecutionReceipt,
 } from './execution-record.js';
@@ -253,7 +253,7 @@ const isTriedAgain = ({ trigger, attempt }: InvocationRequest): boolean => trigg
 function record(journal: Journal, request: InvocationRequest, result: InvocationResult, conclusion: Conclusion): void {
   if (request.attempt !== undefined) return;
   const { end, session } = conclusion;
-  const { spec } = result.version;
+  const { spec, keepPayloads } = result.version;
   if (leavesNoExecution(request.trigger) || (result.outcome === 'not_started' && isTriedAgain(request))) {
     if (end !== undefined) session?.acknowledge([refOf(end)]);
     return;
@@ -261,6 +261,8 @@ function record(journal: Journal, request: InvocationRequest, result: Invocation
   // A throttled call never became an execution: recording each would turn a flood of calls into a flood of rows.
   if (result.outcome === 'throttled') return;
   const finishedAtMs = Date.now();
+  const input: StoredBody = keepPayloads ? storedBody(request.payload) : {};
+  const output: StoredBody = keepPayloads && result.outcome === 'success' ? storedBody(result.body) : {};
   journal.append(
     {
       id: request.id,
@@ -276,8 +278,11 @@ function record(journal: Journal, request: InvocationRequest, result: Invocation
       error: end === undefined ? undefined : toExecutionError(end),
       receipt: result.receipt,
       nodeId: result.nodeId,
-      input: storableBytes(request.payload),
-      output: storableBytes(result.body),
+      input: input.text,
+      output: output.text,
+      inputBytes: input.bytes,
+      outputBytes: output.bytes,
+      keepPayloads,
       startedAtMs: finishedAtMs - (result.receipt.totalMs ?? 0),
       finishedAtMs,
     },
