@@ -4,7 +4,7 @@ import { storableText } from '../db/storable-text.js';
 import type { ResolvedVersion } from '../functions/resolved-version.js';
 import type { NewAsyncInvocation } from './async-invocation.js';
 import type { Intake } from './intake.js';
-import type { OpenInvocation, OpenInvocations, QueueOverview } from './open-invocations.js';
+import type { OpenFilter, OpenInvocation, OpenInvocations, QueueOverview } from './open-invocations.js';
 
 export interface AsyncInvocationsOptions {
   readonly intake: Intake;
@@ -47,6 +47,11 @@ export class AsyncInvocations {
 
   find(projectId: string, id: string): Promise<OpenInvocation | undefined> {
     return this.options.open.find(projectId, id);
+  }
+
+  /** Newest first. */
+  list(projectId: string, filter: OpenFilter): Promise<readonly OpenInvocation[]> {
+    return this.options.open.list(projectId, filter);
   }
 
   overview(projectId: string): Promise<QueueOverview> {
