@@ -593,7 +593,7 @@ describe('lambda queue', () => {
     expect(status).toBe(0);
     expect(received[0]?.url).toBe('/api/dead-letters?function=report&condition=RetriesExhausted&limit=1');
     expect(stdout).toMatch(
-      /^ID +FUNCTION +TRIGGER +CONDITION +ATTEMPTS +ERROR +DIED\n019a\S+ +report +async +RetriesExhausted +3 +TypeError +2026\S+\n$/,
+      /^ID +FUNCTION +TRIGGER +CONDITION +ATTEMPTS +ERROR +DIED\n019a\S+ +report +async +RetriesExhausted +3 +TypeError: no {3}2026\S+\n$/,
     );
     expect(stderr).toBe('These are the newest 1; --limit shows more.\n3 queued, 1 running, 7 dead letters in all.\n');
     expect((await lambda(['queue', 'ls', '-o', 'name'])).stdout).toBe(`${LETTER.id}\n`);
@@ -629,9 +629,18 @@ describe('lambda queue', () => {
   it('shows what is no dead letter as the execution that it is', async () => {
     answer = ({ url }, response) =>
       url.startsWith('/api/executions/')
-        ? json(response, 200, { id: 'x', status: 'queued', attempts: 1, error: null })
+        ? json(response, 200, {
+            id: 'x',
+            status: 'queued',
+            attempts: 1,
+            error: LETTER.error,
+            receipt: {},
+            reason: null,
+          })
         : error(response, 404, 'dead_letter_not_found', 'None.');
-    expect((await lambda(['queue', 'get', 'x'])).stdout).toBe('id         x\nstatus     queued\nattempts   1\n');
+    expect((await lambda(['queue', 'get', 'x'])).stdout).toBe(
+      'id         x\nstatus     queued\nattempts   1\nerror      TypeError: no\n           at handler (index.mjs:1:1)\n',
+    );
     answer = ({ url }, response) =>
       error(
         response,

@@ -21,7 +21,7 @@ export async function getQueued(session: Session, id: string, options: GetQueued
   const found = parse(response.body) as Readonly<Record<string, unknown>> | undefined;
   if (typeof found !== 'object' || found === null) throw client.notOurs();
   if (options.output === 'json') return await output.data(`${response.body.toString()}\n`);
-  if (!isDeadLetter(found)) return await output.data(renderFields(fieldsOf(found)));
+  if (!isDeadLetter(found)) return await output.data(renderFields(executionFields(found)));
   const { payload, isBase64Encoded } = found as { payload?: unknown; isBase64Encoded?: unknown };
   await output.data(renderFields(deadLetterFields(found)));
   if (typeof payload !== 'string' || isBase64Encoded === true) {
@@ -48,11 +48,6 @@ async function find(client: ApiClient, id: string): Promise<HttpResponse> {
 }
 
 function deadLetterFields(letter: DeadLetterResource): [string, string][] {
-  const { error } = letter;
-  const { trace } = (error ?? {}) as { trace?: unknown };
-  const lines = Array.isArray(trace) ? trace.map(String) : [];
-  // Node's traces begin with the error itself, which is already there.
-  const stack = lines.filter((line) => error === undefined || !line.startsWith(`${error?.errorType}:`));
   return [
     ['id', letter.id],
     ['function', letter.functionName],
@@ -61,16 +56,32 @@ function deadLetterFields(letter: DeadLetterResource): [string, string][] {
     ['attempts', letter.losses === 0 ? `${letter.attempts}` : `${letter.attempts}, and ${letter.losses} lost nodes`],
     ['accepted', letter.acceptedAt],
     ['died', letter.diedAt],
-    ['error', error ? `${error.errorType}: ${error.errorMessage}` : ''],
-    ...stack.slice(0, 20).map((line): [string, string] => ['', line.trim()]),
+    ...errorFields(letter.error),
     ['event', bytesText(letter.payloadBytes)],
   ];
 }
 
-function fieldsOf(found: Readonly<Record<string, unknown>>): [string, string][] {
+/** Without the receipt, which is one for machines; `-o json` has it. */
+function executionFields(found: Readonly<Record<string, unknown>>): [string, string][] {
   return Object.entries(found)
-    .filter(([, value]) => value !== null)
-    .map(([field, value]) => [field, typeof value === 'string' ? value : JSON.stringify(value)]);
+    .filter(([field, value]) => value !== null && field !== 'receipt')
+    .flatMap(([field, value]): [string, string][] => {
+      if (field === 'error') return errorFields(value);
+      return [[field, typeof value === 'string' ? value : JSON.stringify(value)]];
+    });
+}
+
+/** @param error as the API has it */
+function errorFields(error: unknown): [string, string][] {
+  if (typeof error !== 'object' || error === null) return [];
+  const { errorType, errorMessage, trace } = error as Readonly<Record<string, unknown>>;
+  const lines = Array.isArray(trace) ? trace.map(String) : [];
+  // Node's traces begin with the error itself, which is already there.
+  const places = lines.filter((line) => !line.startsWith(`${String(errorType)}:`));
+  return [
+    ['error', `${String(errorType)}: ${String(errorMessage)}`],
+    ...places.slice(0, 20).map((line): [string, string] => ['', line.trim()]),
+  ];
 }
 
 /** Laid out without being written anew: numbers keep their digits. What is no JSON stays as it is. */

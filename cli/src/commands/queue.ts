@@ -25,6 +25,8 @@ interface Overview {
   readonly functions: readonly { readonly name: string; readonly queued: number; readonly queuedBytes: number }[];
 }
 
+const ERROR_CHARS_MAX = 60;
+
 /** With the table it says on standard error how much is queued and runs. */
 export async function listDeadLetters(session: Session, options: ListDeadLettersOptions): Promise<void> {
   const client = session.connect(options);
@@ -44,7 +46,7 @@ export async function listDeadLetters(session: Session, options: ListDeadLetters
     letter.trigger,
     letter.condition,
     String(letter.attempts),
-    letter.error?.errorType ?? '',
+    letter.error ? cut(`${letter.error.errorType}: ${letter.error.errorMessage}`) : '',
     letter.diedAt,
   ]);
   if (rows.length > 0) {
@@ -92,6 +94,11 @@ async function overviewOf(client: ApiClient): Promise<Overview> {
   if (!counts.every((count) => typeof count === 'number') || !Array.isArray(overview?.functions))
     throw client.notOurs();
   return overview as Overview;
+}
+
+/** The whole of it is in `lambda queue get`. */
+function cut(text: string): string {
+  return text.length <= ERROR_CHARS_MAX ? text : `${text.slice(0, ERROR_CHARS_MAX - 1)}…`;
 }
 
 function summary({ queued, running, deadLetters }: Overview): string {
