@@ -1,4 +1,7 @@
+import { once } from 'node:events';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -23,6 +26,8 @@ interface DeadLetter {
   readonly error: { readonly errorType: string };
 }
 
+/** The one address of this machine that webhooks may go to. */
+const RECEIVER = '127.0.0.9';
 const WAIT = { timeout: 30_000, interval: 100 };
 const MB = 1024 * 1024;
 
@@ -35,7 +40,7 @@ describe('async invocations with the CLI', () => {
   let folder: string;
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'lf-async-'));
-    fleet = await Fleet.start({ driver: 'process' });
+    fleet = await Fleet.start({ driver: 'process', env: { LAMBDA_WEBHOOK_NETWORKS: `${RECEIVER}/32` } });
   });
   afterAll(async () => {
     await fleet?.dispose();
@@ -137,6 +142,38 @@ describe('async invocations with the CLI', () => {
       const { input } = await execution(sent?.id ?? '');
       expect(JSON.parse(input ?? '')).toMatchObject({ requestContext: { requestId: id, condition } });
       expect(input).toContain(response);
+    }
+  });
+
+  it('posts what became of an invocation to a URL, and again when that answers with an error', async () => {
+    const deliveries: { headers: Record<string, unknown>; body: string }[] = [];
+    const receiver = createServer((request, response) => {
+      const chunks: Buffer[] = [];
+      request.on('data', (chunk: Buffer) => chunks.push(chunk));
+      request.on('end', () => {
+        deliveries.push({ headers: request.headers, body: Buffer.concat(chunks).toString() });
+        response.writeHead(deliveries.length === 1 ? 500 : 204).end();
+      });
+    });
+    receiver.listen(0, RECEIVER);
+    await once(receiver, 'listening');
+    try {
+      const url = `http://${RECEIVER}:${(receiver.address() as AddressInfo).port}/hook`;
+      await deploy('broken', FAILS, { async: { retries: 1, retryDelaysMs: [100], onFailure: { url } } });
+      const id = await cli('invoke', 'broken', '--async', '--data', '{"n":1}');
+      await expect.poll(() => deliveries.length, WAIT).toBe(2);
+      const [first, second] = deliveries;
+      expect(second).toMatchObject({ body: first?.body, headers: { 'x-lambda-source': id } });
+      expect(second?.headers['x-request-id']).toBe(first?.headers['x-request-id']);
+      expect(JSON.parse(second?.body ?? '')).toMatchObject({
+        requestContext: { requestId: id, condition: 'RetriesExhausted', approximateInvokeCount: 2 },
+        ...{ requestPayload: { n: 1 }, responsePayload: { errorType: 'RangeError', errorMessage: 'out of stock' } },
+      });
+      const delivery = String(second?.headers['x-request-id']);
+      await expect.poll(() => execution(delivery), WAIT).toMatchObject({ trigger: 'webhook', outcome: 'success' });
+    } finally {
+      receiver.closeAllConnections();
+      receiver.close();
     }
   });
 
