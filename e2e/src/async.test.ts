@@ -215,11 +215,11 @@ describe('async invocations with the CLI', () => {
   it.each([
     ['--on-failure', 'fn:nobody', 'onFailure.function names no function'],
     ['--on-failure', 'http://127.0.0.1:5432/', 'onFailure.url cannot be sent to'],
-    ['--on-success', 'http://2130706433/', 'not public'],
-    ['--on-success', 'http://0x7f.1/', 'not public'],
-    ['--on-success', 'http://[::ffff:127.0.0.1]/', 'not public'],
-    ['--on-success', 'http://localhost:8080/', 'not public'],
-    ['--on-success', 'http://169.254.169.254/latest/meta-data/', 'not public'],
+    ['--on-success', 'http://2130706433/', 'not a public address'],
+    ['--on-success', 'http://0x7f.1/', 'not a public address'],
+    ['--on-success', 'http://[::ffff:127.0.0.1]/', 'not a public address'],
+    ['--on-success', 'http://localhost:8080/', 'not a public address'],
+    ['--on-success', 'http://169.254.169.254/latest/meta-data/', 'not a public address'],
     ['--on-success', 'http://user:secret@1.1.1.1/', 'user name or password'],
   ])('refuses the destination %s %s, and changes nothing', async (flag, value, message) => {
     await deploy('guarded', ECHOES);

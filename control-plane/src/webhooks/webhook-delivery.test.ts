@@ -111,7 +111,7 @@ describe('a webhook', () => {
     const sender = senderOf({ resolve: rebinding });
     expect((await deliver(`http://receiver.test:${port}/`, sender)).end.outcome).toBe('success');
     expect(asked).toBe(1);
-    expect(failureOf(await deliver(`http://receiver.test:${port}/`, sender))).toContain('not public');
+    expect(failureOf(await deliver(`http://receiver.test:${port}/`, sender))).toContain('not a public address');
     expect(received).toHaveLength(1);
   });
 
@@ -125,9 +125,11 @@ describe('a webhook', () => {
   ])('never goes to %s, and does not say which', async (_what, url) => {
     const refused = senderOf().check(`${url}:${port}/`, 'onFailure.url');
     await expect(refused).rejects.toMatchObject({ code: 'invalid_request', details: { field: 'onFailure.url' } });
-    await expect(refused).rejects.toThrow(/^onFailure\.url cannot be sent to: .* not public.*LAMBDA_WEBHOOK_NETWORKS/);
+    await expect(refused).rejects.toThrow(
+      /^onFailure\.url cannot be sent to: .* not a public address.*LAMBDA_WEBHOOK_NETWORKS/,
+    );
     const failure = failureOf(await deliver(`${url}:${port}/`));
-    expect(failure).toContain('not public');
+    expect(failure).toContain('not a public address');
     if (url.endsWith('.test')) expect(failure).not.toContain('10.0.0.1');
   });
 
@@ -148,8 +150,8 @@ describe('a webhook', () => {
   ])('sees through other spellings: %s, %s …', async (...hosts) => {
     const sender = senderOf({ allowed: [] });
     for (const host of hosts) {
-      await expect(sender.check(`http://${host}:${port}/`, 'url'), host).rejects.toThrow('not public');
-      expect(failureOf(await deliver(`http://${host}:${port}/`, sender)), host).toContain('not public');
+      await expect(sender.check(`http://${host}:${port}/`, 'url'), host).rejects.toThrow('not a public address');
+      expect(failureOf(await deliver(`http://${host}:${port}/`, sender)), host).toContain('not a public address');
     }
     expect(received).toEqual([]);
   });

@@ -72,7 +72,7 @@ export class WebhookSender {
     if (addresses.every((address) => this.policy.permits(address))) return addresses;
     // Without the address: what a private name server says is nobody's business.
     throw new Error(
-      `${url.hostname} leads to an address that is not public. An operator lets networks in with LAMBDA_WEBHOOK_NETWORKS`,
+      `${url.hostname} leads to what is not a public address. An operator lets networks in with LAMBDA_WEBHOOK_NETWORKS`,
     );
   }
 
