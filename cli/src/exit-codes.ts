@@ -36,7 +36,7 @@ const BY_ERROR_CODE: Readonly<Record<ErrorCode, ExitCode>> = {
   method_not_allowed: EXIT.error,
   conflict: EXIT.refused,
   archive_too_large: EXIT.error,
-  payload_too_large: EXIT.error,
+  payload_too_large: EXIT.usage,
   unsupported_media_type: EXIT.error,
   throttled: EXIT.refused,
   function_error: EXIT.functionError,
