@@ -656,6 +656,19 @@ describe('executions', () => {
   });
 });
 
+describe('lambda replay', () => {
+  it.each([
+    [[], {}],
+    [['--on-version', '3'], { version: 3 }],
+  ])('sends the event of an execution again with %j', async (flags, body) => {
+    answer = (_request, response) => json(response, 202, { id: 'new-one', status: 'queued' });
+    const { status, stdout } = await lambda(['replay', 'a/b', ...flags]);
+    expect([status, stdout]).toEqual([0, 'new-one\n']);
+    expect(received[0]).toMatchObject({ method: 'POST', url: '/api/executions/a%2Fb/replay' });
+    expect(JSON.parse(String(received[0]?.body))).toEqual(body);
+  });
+});
+
 describe('lambda queue', () => {
   const LETTER = {
     ...{ id: '019a3c52-8d0e-7c1b-b0f4-6a3a5a1e9c11', functionName: 'report', trigger: 'async', kind: 'function' },

@@ -13,7 +13,7 @@ import { CliError } from './cli-error.js';
 import { readConfig } from './config.js';
 import { EXIT } from './exit-codes.js';
 import { Output } from './output.js';
-import { addQueueCommands } from './queue-commands.js';
+import { addQueueCommands, addReplayCommand } from './queue-commands.js';
 import { addScheduleCommands } from './schedule-commands.js';
 import { Session } from './session.js';
 
@@ -70,6 +70,7 @@ function buildProgram(session: Session): Command {
   addJobCommands(program, session);
   addAsyncCommand(program, session);
   addQueueCommands(program, session);
+  addReplayCommand(program, session);
   addScheduleCommands(program, session);
   addUp(program, session);
   addAgentCommands(program, session);

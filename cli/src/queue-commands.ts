@@ -9,6 +9,23 @@ const conditionOption = () =>
 const outputOption = () =>
   new Option('-o, --output <format>', 'how to print').choices(['table', 'json']).default('table');
 
+/** `lambda replay`: an execution's event, once more. */
+export function addReplayCommand(program: Command, session: Session): void {
+  program
+    .command('replay')
+    .description('run a function again with the event of an execution, and print the id of the new one')
+    .argument('<id>', 'of the execution')
+    .option(
+      '--on-version <number>',
+      'run this version of the function (default: the newest)',
+      wholeNumber(1, 2 ** 31 - 1),
+    )
+    .action(async (id, _options, command: Command) => {
+      const { replayExecution } = await import('./commands/replay.js');
+      await replayExecution(session, id, command.optsWithGlobals());
+    });
+}
+
 /** `lambda queue`: async invocations that wait, run, or were given up. */
 export function addQueueCommands(program: Command, session: Session): void {
   const queue = program
