@@ -34,8 +34,8 @@ export class Intake {
         return taken;
       },
       batchMax: 500,
-      // Two, so that one is written while the other one's commit reaches the disk.
-      inFlightMax: 2,
+      // All take the lock of the lane: a second one would wait for the first, holding a connection.
+      inFlightMax: 1,
       pendingMax: 10_000,
       sizeOf: ({ payload }) => payload.length,
       batchSizeMax: BATCH_BYTES_MAX,
