@@ -13,6 +13,7 @@ import { claimInvocations } from './claim-invocations.js';
 import { letGo, renewLeases } from './leases.js';
 import { type Attempt, type AttemptRunner, faulted } from './run-attempt.js';
 import { shareOf } from './share-of.js';
+import { YieldingLimit } from './yielding-limit.js';
 
 export interface AsyncRunnerOptions {
   readonly database: Database;
@@ -23,7 +24,7 @@ export interface AsyncRunnerOptions {
   readonly run: AttemptRunner;
   /** Whether anything can be run here. */
   readonly ready: () => boolean;
-  /** Invocations in progress at once. */
+  /** Invocations in progress at once, while this process has time to spare. */
   readonly concurrencyMax: number;
   readonly log: Logger;
 }
@@ -66,8 +67,10 @@ export class AsyncRunner {
   #poll: NodeJS.Timeout | undefined;
   #renewal: NodeJS.Timeout | undefined;
   readonly #closing = new AbortController();
+  readonly #limit: YieldingLimit;
 
   constructor(private readonly options: AsyncRunnerOptions) {
+    this.#limit = new YieldingLimit(options.concurrencyMax);
     this.#begin = new GroupCommit({
       what: 'the beginnings of async attempts',
       commit: (attempts) => beginAttempts(options.database, attempts),
@@ -114,6 +117,7 @@ export class AsyncRunner {
     this.#become('closed');
     clearInterval(this.#poll);
     clearInterval(this.#renewal);
+    this.#limit.close();
     this.#closing.abort();
     const refs = [...this.#held.values()].map(({ row }) => row);
     await letGo(this.options.database, this.options.owner, refs).catch((err: unknown) => {
@@ -123,12 +127,12 @@ export class AsyncRunner {
 
   async #claim(): Promise<void> {
     this.#become('claiming');
-    const { database, owner, concurrencyMax, log } = this.options;
+    const { database, owner, log } = this.options;
     try {
       while (this.#again && this.#state === 'claiming') {
         this.#again = false;
         await this.#rest();
-        const free = concurrencyMax - this.#held.size;
+        const free = this.#limit.current - this.#held.size;
         if (free <= 0) break;
         const shares = new Map([...this.#heldByLane].map(([lane, held]) => [lane, shareOf(held, free)]));
         const perLane = shareOf(0, free);
@@ -147,7 +151,7 @@ export class AsyncRunner {
   /** Nothing while little is in progress. */
   async #rest(): Promise<void> {
     const waitMs = this.#claimedAt + BUSY_INTERVAL_MS - performance.now();
-    if (waitMs > 0 && this.#held.size > this.options.concurrencyMax / 4) await sleep(waitMs);
+    if (waitMs > 0 && this.#held.size > this.#limit.current / 4) await sleep(waitMs);
     this.#claimedAt = performance.now();
   }
 

@@ -1,0 +1,30 @@
+import { afterEach, expect, it } from 'vitest';
+import { YieldingLimit } from './yielding-limit.js';
+
+let limit: YieldingLimit | undefined;
+afterEach(() => limit?.close());
+
+function after(looks: number, utilization: number, max = 128): number {
+  limit = new YieldingLimit(max, () => utilization);
+  for (let look = 0; look < looks; look += 1) limit.look();
+  return limit.current;
+}
+
+it('allows all while there is time to spare, and few while there is none', () => {
+  expect(after(0, 0)).toBe(16);
+  expect(after(20, 0.1)).toBe(128);
+  expect(after(20, 0.7)).toBe(16);
+  expect(after(50, 0.95)).toBe(8);
+  expect(after(50, 0.95, 4)).toBe(4);
+  expect(after(50, 0.1, 4)).toBe(4);
+});
+
+it('measures this process itself', () => {
+  limit = new YieldingLimit(128);
+  limit.look();
+  const until = performance.now() + 50;
+  while (performance.now() < until);
+  const before = limit.current;
+  limit.look();
+  expect(limit.current).toBeLessThan(before);
+});
