@@ -85,8 +85,11 @@ async function store(
     'store async invocations with keys',
     (sql) => sql<Answer[]>`
       with wanted as (${wantedKeys(sql, claims)}), offered as (${newWork(sql, invocations)}),
-      roomy as (
+      used as (
+        select w.invocation_id as asked, used.* from wanted w cross join lateral (${usedKey(sql)}) used
+      ), roomy as (
         select o.lane_id from offered o left join lanes l on l.id = o.lane_id
+        where o.id not in (select asked from used)
         group by o.lane_id, l.queued, l.queued_bytes
         having coalesce(l.queued, 0) + count(*) <= ${queuedMax}::integer
           and coalesce(l.queued_bytes, 0) + sum(octet_length(o.payload)) <= ${queuedBytesMax}::bigint
@@ -104,9 +107,8 @@ async function store(
         (select jsonb_agg(o.id) from offered o where o.lane_id not in (select lane_id from roomy)) as full,
         (
           select jsonb_agg(jsonb_build_object(
-            'asked', w.invocation_id, 'requestHash', used.request_hash, 'invocationId', used.invocation_id
-          ))
-          from wanted w cross join lateral (${usedKey(sql)}) used
+            'asked', asked, 'requestHash', request_hash, 'invocationId', invocation_id
+          )) from used
         ) as used,
         1 / (
           case when exists (select from claimed where invocation_id not in (select id from accepted)) then 0 else 1 end
