@@ -1,6 +1,7 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { Secret } from '@lambda-fleet/common/secret';
+import { DEATHS_MAX } from './up/restart-policy.js';
 
 /** Everything that `lambda` takes from its environment. This file alone reads `process.env`. */
 export interface Config {
@@ -22,6 +23,8 @@ export interface Config {
   readonly memoryMb: string | undefined;
   /** LAMBDA_SLOTS: sandboxes that all nodes of `lambda up` share. */
   readonly slots: string | undefined;
+  /** LAMBDA_UP_DEATHS_MAX: deaths of one process within a minute that end `lambda up`. */
+  readonly deathsMax: number;
   /** LAMBDA_LOG_LEVEL of the processes that `lambda up` starts. */
   readonly logLevel: string;
   /** What those processes inherit: the whole environment without its secrets and without what is one process's own. */
@@ -47,6 +50,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     dockerHost: text('DOCKER_HOST'),
     memoryMb: text('LAMBDA_MEMORY_MB'),
     slots: text('LAMBDA_SLOTS'),
+    deathsMax: Math.max(1, Number(text('LAMBDA_UP_DEATHS_MAX') ?? DEATHS_MAX) || DEATHS_MAX),
     logLevel: text('LAMBDA_LOG_LEVEL') ?? 'info',
     inherited: Object.fromEntries(
       Object.entries(env).filter(

@@ -530,6 +530,90 @@ describe('lambda jobs', () => {
   });
 });
 
+describe('executions', () => {
+  const execution = (id: string) => ({
+    ...{ id, functionName: 'greet', version: 3, trigger: 'api', status: 'failed', outcome: 'function_error' },
+    ...{ attempts: 1, acceptedAt: null, nodeId: 'node-1', statusCode: null },
+    ...{ startedAt: '2026-01-02T03:04:05.000Z', finishedAt: '2026-01-02T03:04:05.500Z' },
+    receipt: { start: 'warm', runMs: 490, totalMs: 500, memoryMb: 128 },
+    error: {
+      errorType: 'TypeError',
+      errorMessage: 'no\u001b[2J',
+      trace: ['TypeError: no', '    at handler (index.js:1)'],
+    },
+  });
+
+  it('lists as many as were asked for, over pages that hold fewer', async () => {
+    answer = ({ url }, response) => {
+      const cursor = new URL(url, 'http://x').searchParams.get('cursor');
+      if (cursor === null) return json(response, 200, { executions: [], nextCursor: 'a' });
+      if (cursor === 'a') return json(response, 200, { executions: [execution('e1')], nextCursor: 'b' });
+      json(response, 200, { executions: [execution('e2')], nextCursor: 'c' });
+    };
+    const filter = ['--function', 'greet', '--status', 'failed', '--trigger', 'api', '--since', '2026-01-02T00:00:00Z'];
+    const { status, stdout } = await lambda(['executions', 'ls', ...filter, '--limit', '2', '-o', 'name']);
+    expect([status, stdout]).toEqual([0, 'e1\ne2\n']);
+    const queries = received.map(({ url }) => Object.fromEntries(new URL(url, 'http://x').searchParams));
+    const same = { function: 'greet', status: 'failed', trigger: 'api', since: '2026-01-02T00:00:00.000Z' };
+    expect(queries).toEqual([
+      { ...same, limit: '2' },
+      { ...same, limit: '2', cursor: 'a' },
+      { ...same, limit: '1', cursor: 'b' },
+    ]);
+  });
+
+  it('still takes --outcome', async () => {
+    answer = (_request, response) => json(response, 200, { executions: [execution('e1')], nextCursor: null });
+    const { stdout } = await lambda(['executions', 'list', '--outcome', 'timeout']);
+    expect(stdout).toMatch(/^ID +FUNCTION +STATUS +TRIGGER +DURATION +STARTED\ne1 +greet +failed +api +500 ms +2026/);
+    expect(received[0]?.url).toContain('outcome=timeout');
+  });
+
+  it('shows one that is queued', async () => {
+    const queued = {
+      status: 'queued',
+      outcome: null,
+      receipt: null,
+      error: null,
+      startedAt: null,
+      notBefore: '2026-02-03',
+    };
+    answer = (_request, response) =>
+      json(response, 200, { ...queued, id: 'e1', functionName: 'greet', reason: 'busy' });
+    const { status, stdout } = await lambda(['executions', 'get', 'e1']);
+    expect(status).toBe(0);
+    expect(stdout).toBe(
+      'id             e1\nfunction       greet\nstatus         queued\nreason         busy\nnext attempt   2026-02-03\n',
+    );
+  });
+
+  it('prints log lines as text or as JSON', async () => {
+    const line = {
+      id: 1,
+      executionId: 'e1',
+      at: '2026-01-02T03:04:05.000Z',
+      stream: 'stdout',
+      level: '',
+      text: 'a\u0007b',
+    };
+    answer = (_request, response) => json(response, 200, { logs: [line] });
+    expect((await lambda(['executions', 'logs', 'e1'])).stdout).toBe('ab\n');
+    expect(JSON.parse((await lambda(['executions', 'logs', 'e1', '-o', 'json'])).stdout)).toEqual(line);
+  });
+
+  it('shows where the time of one went, its error, and what went in and came out', async () => {
+    answer = (_request, response) => json(response, 200, { ...execution('e1'), input: '{"a":1}', output: null });
+    const { status, stdout } = await lambda(['executions', 'get', 'e1']);
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/^status +failed$/m);
+    expect(stdout).toMatch(/^run +490\.00 ms {2}█+$/m);
+    expect(stdout).toContain('ERROR\nTypeError: no\n  at handler (index.js:1)\n');
+    expect(stdout).toContain('INPUT\n{"a":1}\n\nOUTPUT\n(none that is kept as text)\n');
+    const raw = await lambda(['executions', 'get', 'e1', '-o', 'json']);
+    expect(JSON.parse(raw.stdout)).toEqual({ ...execution('e1'), input: '{"a":1}', output: null });
+  });
+});
+
 describe('lambda schedule', () => {
   const SCHEDULE = {
     ...{ id: '019a3c52-8d0e-7c1b-b0f4-6a3a5a1e9c11', name: 'nightly', functionName: 'report', expression: '0 2 * * *' },

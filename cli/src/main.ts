@@ -159,7 +159,11 @@ function addExecutionCommands(program: Command, session: Session): void {
     .alias('list')
     .description('list executions, newest first')
     .option('--function <name>', 'of this function only', functionName)
-    .option('--outcome <outcome>', 'with this outcome only, for example function_error')
+    .option('--status <status>', 'succeeded, failed, timed_out, throttled, not_started or unknown')
+    .option('--outcome <outcome>', 'the same in the words of an invocation, for example function_error')
+    .option('--trigger <trigger>', 'what caused it, for example api or http')
+    .option('--since <duration|time>', 'only those since then, for example 10m', pastTime)
+    .option('--until <duration|time>', 'only those before then', pastTime)
     .option('--limit <count>', 'how many', wholeNumber(1, 1_000), 50)
     .addOption(outputOption())
     .action(async (_options, command: Command) => {
@@ -168,8 +172,9 @@ function addExecutionCommands(program: Command, session: Session): void {
     });
   executions
     .command('get')
-    .description('show one execution with its input, output and receipt')
+    .description('show one execution: where its time went, its error, its input and output')
     .argument('<id>', "the execution's id")
+    .addOption(outputOption())
     .action(async (id, _options, command: Command) => {
       const { getExecution } = await import('./commands/executions.js');
       await getExecution(session, id, command.optsWithGlobals());
@@ -178,6 +183,7 @@ function addExecutionCommands(program: Command, session: Session): void {
     .command('logs')
     .description("print one execution's log lines")
     .argument('<id>', "the execution's id")
+    .addOption(new Option('-o, --output <format>', 'how to print').choices(['table', 'json']).default('table'))
     .action(async (id, _options, command: Command) => {
       const { executionLogs } = await import('./commands/executions.js');
       await executionLogs(session, id, command.optsWithGlobals());

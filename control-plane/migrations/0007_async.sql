@@ -91,7 +91,7 @@ ALTER TABLE "dead_letters" ADD CONSTRAINT "dead_letters_project_id_projects_proj
 ALTER TABLE "idempotency_keys" ADD CONSTRAINT "idempotency_keys_project_id_projects_project_id_fk" FOREIGN KEY ("project_id") REFERENCES "public"."projects"("project_id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 ALTER TABLE "lanes" ADD CONSTRAINT "lanes_project_id_projects_project_id_fk" FOREIGN KEY ("project_id") REFERENCES "public"."projects"("project_id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 CREATE INDEX "async_invocations_queued" ON "async_invocations" USING btree ("lane_id","not_before","id") WHERE status = 'queued';--> statement-breakpoint
-CREATE INDEX "async_invocations_running" ON "async_invocations" USING btree ("lease_until") WHERE status = 'running';--> statement-breakpoint
+CREATE INDEX "async_invocations_leased" ON "async_invocations" USING btree ("lease_until") WHERE lease_until is not null;--> statement-breakpoint
 CREATE INDEX "async_invocations_project" ON "async_invocations" USING btree ("project_id","id");--> statement-breakpoint
 CREATE INDEX "dead_letters_project" ON "dead_letters" USING btree ("project_id","id");--> statement-breakpoint
 CREATE INDEX "dead_letters_function" ON "dead_letters" USING btree ("project_id","function_name","id");--> statement-breakpoint

@@ -3,6 +3,7 @@ import { fileContent, LOG_LEVELS, parseEnvironment } from '@lambda-fleet/common/
 import { Secret } from '@lambda-fleet/common/secret';
 import { z } from 'zod';
 import type { QueueLimits } from './async/enqueue.js';
+import type { ExecutionRetention } from './executions/execution-sweep.js';
 import type { LogRetention } from './logs/log-sweep.js';
 import { ISOLATION_POLICIES, type IsolationPolicyName } from './scheduling/isolation-policy.js';
 
@@ -28,6 +29,8 @@ const schema = z.object({
   LAMBDA_TLS_KEY: fileContent('the private key'),
   /** Development mode: nodes that run functions without isolation are let in. */
   LAMBDA_DEV: z.enum(['true', 'false']).default('false'),
+  /** For tests, in development mode only: the file that names the moment at which this process is to be killed. */
+  LAMBDA_CRASH_FILE: z.string().min(1).optional(),
   /** How long an invocation may wait for a node, milliseconds. */
   LAMBDA_QUEUE_BUDGET_MS: z.coerce.number().int().min(0).max(900_000).default(10_000),
   /** Invocations in progress at once, waiting ones included. */
@@ -48,6 +51,9 @@ const schema = z.object({
   /** Log lines are kept for so many days, and the oldest go earlier when all take more than so many megabytes. */
   LAMBDA_LOGS_DAYS: z.coerce.number().int().min(1).max(3_650).default(14),
   LAMBDA_LOGS_MB_MAX: z.coerce.number().int().min(1).default(1_024),
+  /** Executions are kept for so many days, and of a project's so many at most. */
+  LAMBDA_EXECUTIONS_DAYS: z.coerce.number().int().min(1).max(3_650).default(30),
+  LAMBDA_EXECUTIONS_MAX: z.coerce.number().int().min(1).max(10_000_000).default(1_000_000),
   /** The layers of a container image together, unpacked. */
   LAMBDA_IMAGE_MB_MAX: z.coerce.number().int().min(1).max(10_240).default(2_048),
   LAMBDA_LOG_LEVEL: z.enum(LOG_LEVELS).default('info'),
@@ -63,6 +69,7 @@ export interface ControlPlaneConfig {
   readonly apiKeyFile: string | undefined;
   readonly tls: { readonly ca: Buffer; readonly cert: Buffer; readonly key: Buffer };
   readonly development: boolean;
+  readonly crashFile: string | undefined;
   readonly queueBudgetMs: number;
   readonly concurrencyMax: number;
   readonly isolationPolicy: IsolationPolicyName;
@@ -71,6 +78,7 @@ export interface ControlPlaneConfig {
   readonly asyncQueue: QueueLimits;
   readonly webhookNetworks: readonly string[];
   readonly logRetention: LogRetention;
+  readonly executionRetention: ExecutionRetention;
   readonly imageBytesMax: number;
   readonly logLevel: string;
 }
@@ -88,6 +96,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): ControlPlaneCo
     apiKeyFile: value.LAMBDA_API_KEY_FILE === undefined ? undefined : resolve(value.LAMBDA_API_KEY_FILE),
     tls: { ca: value.LAMBDA_TLS_CA, cert: value.LAMBDA_TLS_CERT, key: value.LAMBDA_TLS_KEY },
     development: value.LAMBDA_DEV === 'true',
+    crashFile: value.LAMBDA_DEV === 'true' ? value.LAMBDA_CRASH_FILE : undefined,
     queueBudgetMs: value.LAMBDA_QUEUE_BUDGET_MS,
     concurrencyMax: value.LAMBDA_CONCURRENCY_MAX,
     isolationPolicy: value.LAMBDA_ISOLATION_POLICY,
@@ -99,6 +108,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): ControlPlaneCo
     },
     webhookNetworks: value.LAMBDA_WEBHOOK_NETWORKS.split(',').filter((network) => network !== ''),
     logRetention: { days: value.LAMBDA_LOGS_DAYS, bytesMax: value.LAMBDA_LOGS_MB_MAX * 1024 * 1024 },
+    executionRetention: { days: value.LAMBDA_EXECUTIONS_DAYS, perProjectMax: value.LAMBDA_EXECUTIONS_MAX },
     imageBytesMax: value.LAMBDA_IMAGE_MB_MAX * 1024 * 1024,
     logLevel: value.LAMBDA_LOG_LEVEL,
   });

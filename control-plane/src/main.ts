@@ -1,3 +1,4 @@
+import { armCrashPoints } from '@lambda-fleet/common/crash-points';
 import { createLogger } from '@lambda-fleet/common/logger';
 import { runProcess } from '@lambda-fleet/common/run-process';
 import { readConfig } from './config.js';
@@ -5,6 +6,7 @@ import { wireControlPlane } from './wiring.js';
 
 const config = readConfig();
 const log = createLogger('control-plane', config.logLevel);
+armCrashPoints(config.crashFile);
 
 runProcess({
   log,

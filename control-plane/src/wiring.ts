@@ -10,6 +10,7 @@ import { PostgresArtifactStore } from './artifacts/postgres-artifact-store.js';
 import type { ConnectedAgent as AgentOfAsync } from './async/adrift-invocations.js';
 import { isAsyncTrigger } from './async/async-invocation.js';
 import { type AsyncSystem, createAsyncSystem } from './async/async-system.js';
+import { QUEUE_PLANNING } from './async/queue-planning.js';
 import { ApiKeys } from './auth/api-keys.js';
 import { ensureBootstrapKey } from './auth/bootstrap-key.js';
 import { BuildFeed } from './builds/build-feed.js';
@@ -21,6 +22,7 @@ import type { ControlPlaneConfig } from './config.js';
 import { Database } from './db/database.js';
 import { migrateDatabase } from './db/migrate.js';
 import { NotificationListener } from './db/notification-listener.js';
+import { ExecutionSweep } from './executions/execution-sweep.js';
 import { ExecutionTable } from './executions/execution-table.js';
 import { Deployer } from './functions/deployer.js';
 import { resolvedVersionOf } from './functions/function-record.js';
@@ -198,8 +200,10 @@ export async function wireControlPlane(
     log,
   });
 
+  const queueDatabase = new Database({ url: databaseUrl, log, connectionsMax: 8, settings: QUEUE_PLANNING });
+  lifecycle.onClose('queue database', () => queueDatabase.close());
   const asyncSystem: AsyncSystem = createAsyncSystem({
-    ...{ database, functions, versions, invoke, log },
+    ...{ database, queueDatabase, functions, versions, invoke, log },
     webhooks: new WebhookSender(new AddressPolicy(config.webhookNetworks)),
     agent: (nodeId) => {
       const session = registry.session(nodeId);
@@ -270,6 +274,8 @@ export async function wireControlPlane(
   lifecycle.onClose('jobs', () => jobRunner.close());
   const logSweep = new LogSweep(database, config.logRetention, log);
   lifecycle.onClose('log sweep', () => logSweep.close());
+  const executionSweep = new ExecutionSweep(database, config.executionRetention, log);
+  lifecycle.onClose('execution sweep', () => executionSweep.close());
   const jobSweep = new JobSweep(database, JOB_RETENTION, log);
   lifecycle.onClose('job sweep', () => jobSweep.close());
   const jobLimits = { queuedMax: config.jobs.queuedMax, argsBytesMax: QUEUED_ARGS_BYTES_MAX };

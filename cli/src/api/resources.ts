@@ -41,9 +41,25 @@ export interface BuildLine {
 export interface ExecutionResource {
   readonly id: string;
   readonly functionName: string;
+  readonly version?: number;
+  readonly status?: string;
   readonly outcome: string | null;
-  readonly startedAt: string;
-  readonly finishedAt: string | null;
+  readonly trigger?: string;
+  readonly statusCode?: number | null;
+  readonly attempts?: number;
+  readonly acceptedAt?: string | null;
+  /** Null of one that is queued and was not tried yet. */
+  readonly startedAt: string | null;
+  readonly finishedAt?: string | null;
+  /** Of one that is queued: why, and when it is tried next. */
+  readonly reason?: string | null;
+  readonly notBefore?: string | null;
+  readonly nodeId?: string | null;
+  readonly receipt?: Readonly<Record<string, unknown>> | null;
+  readonly error?: { readonly errorType: unknown; readonly errorMessage: unknown; readonly trace?: unknown } | null;
+  /** Absent in lists. */
+  readonly input?: string | null;
+  readonly output?: string | null;
 }
 
 export interface JobResource {
@@ -110,7 +126,7 @@ export function isExecution(value: unknown): value is ExecutionResource {
     id: 'string',
     functionName: 'string',
     outcome: 'string or null',
-    startedAt: 'string',
+    startedAt: 'string or null',
     finishedAt: 'string or null',
   });
 }

@@ -22,6 +22,7 @@ describe('lambda.json', () => {
     ['{ "image": { "prot": 8080 } }', '"image" must be an object'],
     ['{ "image": { "command": "run" } }', '"image" must be an object'],
     ['{ "image": { "workingDirectory": "srv" } }', '"image" must be an object'],
+    ['{ "keepPayloads": "no" }', '"keepPayloads" must be true or false'],
     ['{ "httpAuth": "none" }', '"httpAuth" must be one of "key", "public"'],
     ['{ "name": "a",\n "name": "b" }', 'lambda.json:2: "name" is there twice'],
     ['{\n  "memory": 128 }', 'lambda.json:2: unknown field "memory". Did you mean "memoryMb"?'],

@@ -23,6 +23,7 @@ export interface Definition {
   readonly concurrency?: number;
   readonly keepRunning?: boolean;
   readonly provisionedConcurrency?: number;
+  readonly keepPayloads?: boolean;
   /** Of a container image; what is absent is as the image says. */
   readonly image?: {
     readonly port?: number | null;
@@ -93,6 +94,7 @@ const FIELDS: Readonly<Record<keyof Definition, Field>> = {
   concurrency: number('a whole number of invocations', 1, 1_000),
   keepRunning: { mustBe: 'true or false', accepts: (value) => typeof value === 'boolean' },
   provisionedConcurrency: number('a whole number of sandboxes', 0, 1_000),
+  keepPayloads: { mustBe: 'true or false', accepts: (value) => typeof value === 'boolean' },
   image: {
     mustBe: 'an object, as in {"port": 8080, "entrypoint": [], "command": [], "workingDirectory": "/"}',
     accepts: isImageSettings,

@@ -1,4 +1,4 @@
-/** Deaths within the window that end the whole. */
+/** Deaths within the window that end the whole, unless somebody says otherwise. */
 export const DEATHS_MAX = 5;
 export const WINDOW_MS = 60_000;
 
@@ -12,12 +12,16 @@ const DELAYS_MS = [0, 250, 500, 1_000] as const;
 export class RestartPolicy {
   #deaths: number[] = [];
 
-  constructor(private readonly now: () => number = () => performance.now()) {}
+  constructor(
+    private readonly deathsMax: number = DEATHS_MAX,
+    private readonly now: () => number = () => performance.now(),
+  ) {}
 
   /** Call at each death. Returns how long to wait before the next start, or undefined when it is enough. */
   died(): number | undefined {
     const now = this.now();
     this.#deaths = [...this.#deaths.filter((at) => now - at < WINDOW_MS), now];
-    return this.#deaths.length >= DEATHS_MAX ? undefined : DELAYS_MS[this.#deaths.length - 1];
+    if (this.#deaths.length >= this.deathsMax) return undefined;
+    return DELAYS_MS[Math.min(this.#deaths.length, DELAYS_MS.length) - 1];
   }
 }

@@ -149,7 +149,7 @@ describe.runIf(process.platform === 'linux')('lambda up', { timeout: 60_000 }, (
   it('ends with the reason when a child cannot live', async () => {
     const fleet = up({}, 'crashing');
     expect(await fleet.ended).toBe(1);
-    expect(fleet.text()).toMatch(/node-\d ended with status 3, five times within a minute/);
+    expect(fleet.text()).toMatch(/node-\d ended with status 3, too often within a minute/);
     expect(fleet.text()).toContain('the last words of a crashing child');
   });
 

@@ -55,6 +55,7 @@ async function superviseFleet(
     died: (name, exit, delayMs) =>
       output.warn(`${name} ${exit.how}; starting it again${delayMs === 0 ? '' : ` in ${durationText(delayMs)}`}.`),
     recovered: (name, downMs) => output.note(`${name} is back after ${durationText(downMs)}.`),
+    deathsMax: config.deathsMax,
   });
   const signals = new StopSignals((signal) => {
     output.note(`${signal} again: killing everything. The next start cleans up what is left.`);
@@ -129,7 +130,7 @@ async function checkPorts({ host, httpPort, grpcPort }: UpOptions, graceMs: numb
 }
 
 function explainFailure({ name, exit }: Failure, dataDir: DataDir, output: Output): void {
-  output.error(`${name} ${exit.how}, five times within a minute. Its last lines:`);
+  output.error(`${name} ${exit.how}, too often within a minute. Its last lines:`);
   for (const line of exit.lastLines) output.note(`  ${printable(line)}`);
   if (!dataDir.temporary) output.note(`  → All of them: ${dataDir.logs}`);
 }

@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { LogFile } from './log-file.js';
 import { nodeProgram } from './node-child.js';
 import { processStart } from './process-identity.js';
+import { RestartPolicy } from './restart-policy.js';
 import { type ChildProgram, type Exit, SupervisedChild } from './supervised-child.js';
 
 const DEADLINE_MS = 20_000;
@@ -44,11 +45,12 @@ function supervise(programToRun: ChildProgram): { child: SupervisedChild; told: 
       fail = settle;
     }),
   };
-  const child = new SupervisedChild(programToRun, {
-    died: (_name, exit) => deaths.push(exit.how),
+  const events = {
+    died: (_name: string, exit: Exit) => deaths.push(exit.how),
     recovered: () => recover(),
-    failed: (_name, exit) => fail(exit),
-  });
+    failed: (_name: string, exit: Exit) => fail(exit),
+  };
+  const child = new SupervisedChild(programToRun, events, new RestartPolicy());
   children.push(child);
   return { child, told };
 }

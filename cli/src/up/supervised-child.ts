@@ -2,7 +2,7 @@ import { strict as assert } from 'node:assert';
 import { setTimeout as delay } from 'node:timers/promises';
 import { DeadlineExceeded, withDeadline } from '@lambda-fleet/common/deadline';
 import { errorText } from '@lambda-fleet/common/errors';
-import { RestartPolicy } from './restart-policy.js';
+import type { RestartPolicy } from './restart-policy.js';
 
 export interface Exit {
   /** Completes the sentence "the control plane …": `ended with status 1`, `was killed by SIGKILL`. */
@@ -77,7 +77,7 @@ export class SupervisedChild {
   constructor(
     private readonly program: ChildProgram,
     private readonly events: ChildEvents,
-    private readonly policy: RestartPolicy = new RestartPolicy(),
+    private readonly policy: RestartPolicy,
   ) {
     this.#firstReady = new Promise((resolve, reject) => {
       this.#settleFirstReady = { resolve, reject };

@@ -1,3 +1,4 @@
+import { RestartPolicy } from './restart-policy.js';
 import { type ChildEvents, type ChildProgram, type Exit, SupervisedChild } from './supervised-child.js';
 
 export interface Failure {
@@ -8,6 +9,8 @@ export interface Failure {
 export interface SupervisorOptions {
   readonly died: ChildEvents['died'];
   readonly recovered: ChildEvents['recovered'];
+  /** Deaths of one child within a minute that end the whole. */
+  readonly deathsMax: number;
 }
 
 /** Until everything has to be gone, counted from the first request to stop. Shared by all groups. */
@@ -40,7 +43,9 @@ export class Supervisor {
       ...this.options,
       failed: (name, exit) => this.#settleFailed?.({ name, exit }),
     };
-    const group = programs.map((program) => new SupervisedChild(program, events));
+    const group = programs.map(
+      (program) => new SupervisedChild(program, events, new RestartPolicy(this.options.deathsMax)),
+    );
     this.#groups.push(group);
     await Promise.all(group.map((child) => child.start(deadlineMs)));
   }

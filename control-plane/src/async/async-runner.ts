@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Backoff } from '@lambda-fleet/common/backoff';
+import { crashPoint } from '@lambda-fleet/common/crash-points';
 import { errorText, FleetError } from '@lambda-fleet/common/errors';
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { Database } from '../db/database.js';
@@ -36,6 +37,12 @@ interface Held {
 const LEASE_MS = 15_000;
 const RENEW_MS = 5_000;
 
+/**
+ * While much is in progress, claims are so far apart: each invocation that ends makes room for one more, and claiming one at a
+ * time costs as much as claiming many.
+ */
+const BUSY_INTERVAL_MS = 5;
+
 /** The backstop: for what became due without anybody here being told. */
 const POLL_MS = 500;
 
@@ -55,6 +62,7 @@ export class AsyncRunner {
   readonly #begin: GroupCommit<BeginningAttempt, boolean>;
   #state: 'idle' | 'claiming' | 'closed' = 'idle';
   #again = false;
+  #claimedAt = 0;
   #poll: NodeJS.Timeout | undefined;
   #renewal: NodeJS.Timeout | undefined;
   readonly #closing = new AbortController();
@@ -119,11 +127,13 @@ export class AsyncRunner {
     try {
       while (this.#again && this.#state === 'claiming') {
         this.#again = false;
+        await this.#rest();
         const free = concurrencyMax - this.#held.size;
         if (free <= 0) break;
         const shares = new Map([...this.#heldByLane].map(([lane, held]) => [lane, shareOf(held, free)]));
         const perLane = shareOf(0, free);
         const rows = await claimInvocations(database, { owner, leaseMs: LEASE_MS, limit: free, shares, perLane });
+        if (rows.length > 0) crashPoint('after-claim');
         for (const row of rows) this.#hold(row);
         this.#again ||= rows.length > 0;
       }
@@ -132,6 +142,13 @@ export class AsyncRunner {
       log.warn({ reason: errorText(err) }, 'async_invocations_not_claimed');
     }
     if (this.#state === 'claiming') this.#become('idle');
+  }
+
+  /** Nothing while little is in progress. */
+  async #rest(): Promise<void> {
+    const waitMs = this.#claimedAt + BUSY_INTERVAL_MS - performance.now();
+    if (waitMs > 0 && this.#held.size > this.options.concurrencyMax / 4) await sleep(waitMs);
+    this.#claimedAt = performance.now();
   }
 
   #hold(row: ClaimedInvocation): void {
@@ -164,7 +181,9 @@ export class AsyncRunner {
 
   async #begun({ id, epoch }: ClaimedInvocation, { nodeId, bootId }: SentTo): Promise<boolean> {
     try {
-      return await this.#begin.submit({ id, epoch, owner: this.options.owner, nodeId, bootId });
+      const begun = await this.#begin.submit({ id, epoch, owner: this.options.owner, nodeId, bootId });
+      crashPoint('after-begin');
+      return begun;
     } catch (err) {
       this.options.log.warn({ invocation: id, reason: errorText(err) }, 'async_attempt_not_begun');
       return false;
@@ -176,7 +195,9 @@ export class AsyncRunner {
     const backoff = new Backoff({ firstMs: 100, capMs: 2_000 });
     for (;;) {
       try {
+        crashPoint('after-result');
         await this.options.settler.settle(row, end, made, options);
+        crashPoint('after-settle');
         acknowledge?.();
         return;
       } catch (err) {

@@ -2,7 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { Database } from '../db/database.js';
 import { startTestPostgres, type TestPostgres } from '../db/test-postgres.js';
+import { bodiesOf } from '../executions/execution-bodies.js';
 import { FunctionTable } from '../functions/function-table.js';
 import { VersionCache } from '../functions/version-cache.js';
 import type { InvocationRequest, InvocationResult, Invoke } from '../invocations/invocation.js';
@@ -10,6 +12,7 @@ import { AddressPolicy } from '../webhooks/address-policy.js';
 import { WebhookSender } from '../webhooks/webhook-sender.js';
 import type { ConnectedAgent } from './adrift-invocations.js';
 import { type AsyncSystem, createAsyncSystem } from './async-system.js';
+import { QUEUE_PLANNING } from './queue-planning.js';
 
 const log = pino({ level: 'silent' });
 
@@ -41,6 +44,7 @@ interface Ended {
 
 describe('async invocations', () => {
   let postgres: TestPostgres;
+  let queueDatabase: Database | undefined;
   const agents = new Map<string, ConnectedAgent>();
   const lives: Life[] = [];
   const deployed = new Map<string, { id: string; asyncMaxAgeMs: number }>();
@@ -52,7 +56,10 @@ describe('async invocations', () => {
       (sql) => sql`insert into artifacts (project_id, sha256, bytes, complete) values ('default', 'a', 1, true)`,
     );
   });
-  afterAll(() => postgres.close());
+  afterAll(async () => {
+    await queueDatabase?.close();
+    await postgres.close();
+  });
   afterEach(async () => {
     for (const life of lives.splice(0)) await life.system.close();
     agents.clear();
@@ -65,6 +72,7 @@ describe('async invocations', () => {
     { concurrencyMax = 8, queuedMax = 1_000 } = {},
   ): Life => {
     const { database } = postgres;
+    queueDatabase ??= new Database({ url: postgres.url, log, connectionsMax: 8, settings: QUEUE_PLANNING });
     const invoked: InvocationRequest[] = [];
     const acknowledged: string[] = [];
     const invoke: Invoke = async (version, request) => {
@@ -81,7 +89,7 @@ describe('async invocations', () => {
     };
     const functions = new FunctionTable(database);
     const system = createAsyncSystem({
-      ...{ database, functions, versions: new VersionCache(functions), invoke, log, concurrencyMax },
+      ...{ database, queueDatabase, functions, versions: new VersionCache(functions), invoke, log, concurrencyMax },
       webhooks: new WebhookSender(new AddressPolicy(['127.0.0.0/8'])),
       agent: (nodeId) => agents.get(nodeId),
       ready: () => true,
@@ -235,6 +243,25 @@ describe('async invocations', () => {
     await lanesAreExact();
   });
 
+  it('keeps whole events and results with the executions, of functions that want it', async () => {
+    const bytes = Buffer.from([0xff, 0x00]);
+    const life = begin(() => ({ body: bytes }));
+    await deploy('f');
+    const { id: functionId } = await deploy('silent');
+    await postgres.database.run(
+      'off',
+      (sql) => sql`update functions set keep_payloads = false where id = ${functionId}`,
+    );
+    const long = JSON.stringify('é'.repeat(50_000));
+    const [kept, silent] = [await accept(life, 'f', long), await accept(life, 'silent', long)];
+    expect(await ended(kept)).toMatchObject({ outcome: 'success', input: null, output: null });
+    expect(await ended(silent)).toMatchObject({ outcome: 'success', input: null, output: null });
+    const bodies = await bodiesOf(postgres.database, 'default', kept);
+    expect(bodies).toEqual({ input: Buffer.from(long), output: bytes, exact: true });
+    const none = await bodiesOf(postgres.database, 'default', silent);
+    expect(none).toEqual({ input: undefined, output: undefined, exact: true });
+  });
+
   it('counts no attempt for what the platform did, and gives up when it is too old', async () => {
     await deploy('f', { retries: 0, maxAgeMs: 1_500 });
     const life = begin(() => ({ outcome: 'throttled', reason: 'as many as may' }));
@@ -354,6 +381,7 @@ describe('async invocations', () => {
     await expect.poll(() => row(id), { timeout: 20_000, interval: 50 }).toBeUndefined();
     expect(await ended(id)).toMatchObject({ outcome: 'outcome_unknown', epoch: 3, attempts: 0 });
     expect(await dead()).toMatchObject([{ id, condition: 'NodesLost' }]);
+    expect(life.invoked.map(({ attempt }) => attempt?.alone)).toEqual([false, false, true]);
   });
 
   it('an attempt that was taken over has no say any more', async () => {

@@ -22,6 +22,8 @@ import { createRunWebhook } from './run-webhook.js';
 
 export interface AsyncSystemOptions {
   readonly database: Database;
+  /** To the same database, with {@link QUEUE_PLANNING}: for statements by which the queue moves. */
+  readonly queueDatabase: Database;
   readonly functions: FunctionTable;
   readonly versions: VersionCache;
   readonly invoke: Invoke;
@@ -47,10 +49,11 @@ export interface AsyncSystem {
 }
 
 export function createAsyncSystem(options: AsyncSystemOptions): AsyncSystem {
-  const { database, functions, versions, invoke, webhooks, agent, ready, limits, concurrencyMax, log } = options;
+  const { database, queueDatabase, functions, versions, invoke, webhooks, agent, ready, limits, concurrencyMax, log } =
+    options;
   const resolve = (projectId: string, name: string) => versions.resolve(projectId, name);
   const settler: AttemptSettler = new AttemptSettler({
-    database,
+    database: queueDatabase,
     destinations: new Destinations({ resolve, log }),
     onQueued: (delayMs) => runner.wakeAfter(delayMs),
     log,
@@ -65,7 +68,7 @@ export function createAsyncSystem(options: AsyncSystemOptions): AsyncSystem {
   });
   const runWebhook = createRunWebhook(webhooks);
   const runner = new AsyncRunner({
-    database,
+    database: queueDatabase,
     owner: randomUUID(),
     settler,
     run: (row, context) => (row.kind === 'webhook' ? runWebhook : runFunction)(row, context),
@@ -73,13 +76,19 @@ export function createAsyncSystem(options: AsyncSystemOptions): AsyncSystem {
     concurrencyMax,
     log,
   });
-  const adrift = new AdriftInvocations({ database, settler, agent, holds: (id) => runner.holds(id), log });
-  const lateResults = new LateResults({ database, settler, log });
+  const adrift = new AdriftInvocations({
+    database: queueDatabase,
+    settler,
+    agent,
+    holds: (id) => runner.holds(id),
+    log,
+  });
+  const lateResults = new LateResults({ database: queueDatabase, settler, log });
   const wake = (): void => runner.wake();
   runner.start();
   return {
     invocations: new AsyncInvocations({
-      intake: new Intake({ database, limits, onStored: wake }),
+      intake: new Intake({ database: queueDatabase, limits, onStored: wake }),
       open: new OpenInvocations(database),
       cancelRunning: (id) => {
         if (!runner.cancel(id)) void adrift.look();

@@ -1,7 +1,8 @@
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { Database } from '../db/database.js';
 import { GroupCommit } from '../db/group-commit.js';
-import { type ExecutionRecord, storableBytes } from '../invocations/execution-record.js';
+import { type StoredBody, storedBody } from '../db/stored-body.js';
+import { bytesLength, type ExecutionRecord, textsLength } from '../executions/execution-rows.js';
 import type { AttemptEnd, ClaimedInvocation } from './async-invocation.js';
 import type { Destinations } from './destinations.js';
 import { judgeAttempt, type Verdict } from './judge-attempt.js';
@@ -96,14 +97,22 @@ export class AttemptSettler {
       case 'again':
         return { ...base, ...rest, action: 'again', delayMs: verdict.delayMs, reason: verdict.reason };
       case 'cancelled':
-        return { ...base, ...rest, action: 'end', record: recordOf(row, { ...end, error: CANCELLED }, made) };
+        return { ...base, ...rest, action: 'end', record: recordOf(row, { ...end, error: CANCELLED }, made, attempts) };
     }
     const executedVersion = made.versionId === undefined ? '$LATEST' : String(made.versionNumber);
     const sends = await this.options.destinations.sendsOf(row, verdict, end, { executedVersion, body: made.body });
     if (verdict.kind === 'succeeded')
-      return { ...base, ...rest, action: 'end', record: recordOf(row, end, made), sends };
+      return { ...base, ...rest, action: 'end', record: recordOf(row, end, made, attempts), sends };
     const { condition, error } = verdict;
-    return { ...base, ...rest, action: 'end', error, condition, record: recordOf(row, { ...end, error }, made), sends };
+    return {
+      ...base,
+      ...rest,
+      action: 'end',
+      error,
+      condition,
+      record: recordOf(row, { ...end, error }, made, attempts),
+      sends,
+    };
   }
 
   #report(row: ClaimedInvocation, verdict: Verdict, end: AttemptEnd): void {
@@ -118,7 +127,10 @@ export class AttemptSettler {
 
 const CANCELLED = { errorType: 'Invocation.Cancelled', errorMessage: 'It was cancelled.' };
 
-function recordOf(row: ClaimedInvocation, end: AttemptEnd, made: AttemptMade): ExecutionRecord {
+function recordOf(row: ClaimedInvocation, end: AttemptEnd, made: AttemptMade, attempts: number): ExecutionRecord {
+  const input = storedBody(row.payload);
+  const succeeded = end.outcome === 'success' && made.body !== undefined;
+  const output: StoredBody = succeeded ? storedBody(made.body) : {};
   return {
     id: row.id,
     projectId: row.projectId,
@@ -133,13 +145,19 @@ function recordOf(row: ClaimedInvocation, end: AttemptEnd, made: AttemptMade): E
     error: end.error ?? undefined,
     receipt: end.receipt ?? {},
     nodeId: made.nodeId,
-    input: storableBytes(row.payload),
-    output: made.body === undefined ? undefined : storableBytes(made.body),
+    input: input.text,
+    output: output.text,
+    inputBytes: input.bytes,
+    outputBytes: output.bytes,
+    // The version that ran may be old: the function's row is asked.
+    keepPayloads: undefined,
+    attempts,
+    acceptedAtMs: row.acceptedAt.getTime(),
     startedAtMs: made.startedAtMs,
     finishedAtMs: made.finishedAtMs,
   };
 }
 
 function sizeOf({ record, sends }: Settlement): number {
-  return 1_000 + (record?.input?.length ?? 0) + (record?.output?.length ?? 0) + (sends?.payload.length ?? 0);
+  return 1_000 + (record === undefined ? 0 : textsLength(record) + bytesLength(record)) + (sends?.payload.length ?? 0);
 }

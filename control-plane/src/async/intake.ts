@@ -1,3 +1,4 @@
+import { crashPoint } from '@lambda-fleet/common/crash-points';
 import { FleetError } from '@lambda-fleet/common/errors';
 import type { Database } from '../db/database.js';
 import { GroupCommit } from '../db/group-commit.js';
@@ -30,7 +31,9 @@ export class Intake {
     this.#commit = new GroupCommit({
       what: 'async invocations',
       commit: async (entries) => {
+        crashPoint('before-commit');
         const stored = await store(database, limits, entries);
+        crashPoint('after-commit');
         onStored();
         return stored;
       },

@@ -5,7 +5,10 @@ interface Ref {
   readonly epoch: number;
 }
 
-/** Says that this process still works on these. What somebody else has taken meanwhile is left to them. */
+/**
+ * Says that this process still works on these. What somebody else has taken meanwhile is left to them, and so is what is
+ * being written at this moment: waiting for it would be a circle when its writer waits for another one of these.
+ */
 export async function renewLeases(
   database: Database,
   owner: string,
@@ -15,9 +18,13 @@ export async function renewLeases(
   await database.run(
     'renew async leases',
     (sql) => sql`
-      update async_invocations a set lease_until = now() + ${leaseMs} * interval '1 millisecond'
-      from jsonb_to_recordset(${sql.json(refs.map(refRow))}) as r (id uuid, epoch integer)
-      where a.id = r.id and a.epoch = r.epoch and a.owner = ${owner}::uuid and a.status = 'running'`,
+      with mine as (
+        select a.id
+        from async_invocations a join jsonb_to_recordset(${sql.json(refs.map(refRow))}) as r (id uuid, epoch integer)
+          on r.id = a.id and r.epoch = a.epoch
+        where a.owner = ${owner}::uuid and a.status = 'running' for update of a skip locked
+      )
+      update async_invocations a set lease_until = now() + ${leaseMs} * interval '1 millisecond' from mine where a.id = mine.id`,
   );
 }
 
@@ -27,9 +34,13 @@ export async function letGo(database: Database, owner: string, refs: readonly Re
   await database.run(
     'let go of async invocations',
     (sql) => sql`
-      update async_invocations a set owner = null, lease_until = now()
-      from jsonb_to_recordset(${sql.json(refs.map(refRow))}) as r (id uuid, epoch integer)
-      where a.id = r.id and a.epoch = r.epoch and a.owner = ${owner}::uuid and a.status = 'running'`,
+      with mine as (
+        select a.id
+        from async_invocations a join jsonb_to_recordset(${sql.json(refs.map(refRow))}) as r (id uuid, epoch integer)
+          on r.id = a.id and r.epoch = a.epoch
+        where a.owner = ${owner}::uuid and a.status = 'running' for update of a skip locked
+      )
+      update async_invocations a set owner = null, lease_until = now() from mine where a.id = mine.id`,
   );
 }
 

@@ -65,7 +65,7 @@ export class OpenInvocations {
         select
           (select coalesce(sum(queued), 0)::bigint from mine) as queued,
           (select coalesce(sum(queued_bytes), 0)::bigint from mine) as queued_bytes,
-          (select count(*) from async_invocations where project_id = ${projectId} and status = 'running') as running,
+          (select count(*) from async_invocations where project_id = ${projectId} and lease_until is not null) as running,
           (select count(*) from dead_letters where project_id = ${projectId}) as dead_letters,
           (
             select coalesce(jsonb_agg(jsonb_build_object('name', name, 'queued', queued, 'queuedBytes', queued_bytes)), '[]')

@@ -14,6 +14,9 @@ export interface RunFunctionOptions {
   readonly invoke: Invoke;
 }
 
+/** What took so many nodes down with it, or was there by chance, gets one for itself: nobody else is to be its victim. */
+const ALONE_FROM_LOSSES = 2;
+
 /** Makes attempts at invocations of functions. */
 export function createRunFunction(options: RunFunctionOptions): AttemptRunner {
   return async (row, { signal, begin }) => {
@@ -31,7 +34,7 @@ export function createRunFunction(options: RunFunctionOptions): AttemptRunner {
       arrivedAt: performance.now(),
       resolveMs: 0,
       receiveMs: 0,
-      attempt: { epoch: row.epoch },
+      attempt: { epoch: row.epoch, alone: row.losses >= ALONE_FROM_LOSSES },
       beforeSend: begin,
       signal,
     });

@@ -1,7 +1,7 @@
 import type { Database } from '../db/database.js';
 import type { ExecutionError, ExecutionReceipt } from '../db/schema.js';
-import type { ExecutionRecord } from '../invocations/execution-record.js';
-import { executionRow } from '../invocations/insert-executions.js';
+import { type ExecutionRecord, executionRows, haveBodies } from '../executions/execution-rows.js';
+import { recordExecutions } from '../executions/record-executions.js';
 import type { OutcomeName } from '../invocations/invocation.js';
 import type { DeadLetterCondition, NewAsyncInvocation } from './async-invocation.js';
 import { fillLanes, insertQueued, wakeQueue } from './enqueue.js';
@@ -57,7 +57,7 @@ export async function settleAttempts(
     receipt: s.receipt === null ? null : { ...s.receipt },
     condition: s.condition,
   }));
-  const records = settlements.flatMap(({ record }) => (record === undefined ? [] : [executionRow(record)]));
+  const records = settlements.flatMap(({ record }) => record ?? []);
   const sends = settlements.filter((s) => s.sends !== undefined);
   const sent = sends.map((s) => s.sends as NewAsyncInvocation);
   const senders = sends.map(({ id, sends }) => ({ id, sends: sends?.id ?? '' }));
@@ -84,24 +84,9 @@ export async function settleAttempts(
           epoch, attempts, losses, outcome, error, receipt, accepted_at
         from ended where condition is not null
         on conflict (id) do nothing
-      ), recorded as (
-        insert into executions (
-          id, project_id, function_id, function_name, version_id, version_number, trigger, epoch, outcome, status_code,
-          error, receipt, node_id, input, output, started_at, finished_at, attempts, accepted_at
-        )
-        select r.id, r.project_id, r.function_id, r.function_name, r.version_id, r.version_number, r.trigger, r.epoch,
-          r.outcome, r.status_code, r.error, r.receipt, r.node_id, r.input, r.output, r.started_at, r.finished_at,
-          ended.attempts, ended.accepted_at
-        from jsonb_to_recordset(${sql.json(records as never)}) as r (
-          id uuid, project_id text, function_id uuid, function_name text, version_id uuid, version_number integer,
-          trigger text, epoch integer, outcome text, status_code smallint, error jsonb, receipt jsonb, node_id text,
-          input text, output text, started_at timestamptz, finished_at timestamptz
-        ) join ended on ended.id = r.id
-        on conflict (id) do update set
-          epoch = excluded.epoch, outcome = excluded.outcome, status_code = excluded.status_code, error = excluded.error,
-          receipt = excluded.receipt, node_id = excluded.node_id, output = excluded.output,
-          started_at = excluded.started_at, finished_at = excluded.finished_at, attempts = excluded.attempts
-      ), back as (
+      ), executed as (${executionRows(sql, records)}), ending as (
+        select executed.* from executed join ended using (id)
+      ), ${recordExecutions(sql, 'ending', { withBodies: haveBodies(records), isLast: true })}, back as (
         update async_invocations a set
           status = 'queued', not_before = now() + e.delay_ms * interval '1 millisecond', attempts = e.attempts,
           losses = e.losses, deferrals = e.deferrals, reason = e.reason, outcome = e.outcome, error = e.error,

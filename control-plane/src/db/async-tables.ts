@@ -108,7 +108,7 @@ export const asyncInvocations = pgTable(
   },
   (t) => [
     index('async_invocations_queued').on(t.laneId, t.notBefore, t.id).where(sql`status = 'queued'`),
-    index('async_invocations_running').on(t.leaseUntil).where(sql`status = 'running'`),
+    index('async_invocations_leased').on(t.leaseUntil).where(sql`lease_until is not null`),
     index('async_invocations_project').on(t.projectId, t.id),
     /** Whether something of a schedule is in progress. */
     index('async_invocations_schedule').on(sql`(context ->> 'scheduleId')`).where(sql`trigger = 'schedule'`),

@@ -67,9 +67,8 @@ export class BatchCommitter<E> {
     try {
       while (this.#queue.length > 0) {
         // A backlog has company enough: lingering would only bound how fast it shrinks.
-        const full = this.#queue.length >= this.options.batchMax;
-        if (!this.#closing && !full) await sleep(this.options.lingerMs);
-        const batch = this.#takeBatch();
+        if (!this.#closing && !this.#isFull()) await sleep(this.options.lingerMs);
+        const batch = this.#queue.splice(0, this.#batchLength());
         if (!(await this.#write(batch))) return;
       }
     } finally {
@@ -77,7 +76,12 @@ export class BatchCommitter<E> {
     }
   }
 
-  #takeBatch(): E[] {
+  #isFull(): boolean {
+    return this.#queue.length >= this.options.batchMax || this.#batchLength() < this.#queue.length;
+  }
+
+  /** How many entries the next batch has. */
+  #batchLength(): number {
     const { batchMax, sizeOf = () => 1, batchSizeMax = Number.POSITIVE_INFINITY } = this.options;
     let count = 0;
     let size = 0;
@@ -86,7 +90,7 @@ export class BatchCommitter<E> {
       if (count > 0 && (count === batchMax || size > batchSizeMax)) break;
       count += 1;
     }
-    return this.#queue.splice(0, count);
+    return count;
   }
 
   /** False when closing and the database is away. */

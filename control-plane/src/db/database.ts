@@ -10,6 +10,8 @@ export interface DatabaseOptions {
   readonly log: Logger;
   /** Connections at most. Default 10. */
   readonly connectionsMax?: number;
+  /** Settings of each connection, by PostgreSQL's names. */
+  readonly settings?: Readonly<Record<string, string>>;
 }
 
 const STATEMENT_DEADLINE_MS = 5_000;
@@ -38,7 +40,11 @@ export class Database {
   constructor(private readonly options: DatabaseOptions) {
     this.#client = driverClient(options.url, this.#sockets, {
       max: options.connectionsMax ?? 10,
-      connection: { application_name: 'lambda-control-plane', statement_timeout: SERVER_DEADLINE_MS },
+      connection: {
+        application_name: 'lambda-control-plane',
+        statement_timeout: SERVER_DEADLINE_MS,
+        ...options.settings,
+      },
     });
   }
 

@@ -28,6 +28,7 @@ import { at, bytea, now, projectId } from './table-columns.js';
 
 export * from './async-tables.js';
 export * from './build-tables.js';
+export * from './execution-tables.js';
 export * from './metric-tables.js';
 export * from './schedule-tables.js';
 export { projects } from './table-columns.js';
@@ -146,6 +147,8 @@ export const functions = pgTable(
   (t) => [
     uniqueIndex('functions_project_name').on(t.projectId, t.name),
     uniqueIndex('functions_project_route').on(t.projectId, t.route),
+    // Few, and looked for whenever executions are recorded.
+    index('functions_keeping_nothing').on(t.id).where(sql`not keep_payloads`),
   ],
 );
 
@@ -217,7 +220,7 @@ export const executions = pgTable(
     error: jsonb('error').$type<ExecutionError>(),
     receipt: jsonb('receipt').$type<ExecutionReceipt>().notNull(),
     nodeId: text('node_id'),
-    /** The event and the result, as text when they are UTF-8, up to 64 KiB; absent when longer. */
+    /** The event and the result, as text when they are UTF-8, up to 64 KiB; absent when longer. See `execution_bodies`. */
     input: text('input'),
     output: text('output'),
     startedAt: at('started_at').notNull(),
@@ -236,6 +239,7 @@ export const executions = pgTable(
     index('executions_by_function').on(t.projectId, t.functionName, t.id),
     /** The newest failures, however rare they are. */
     index('executions_failed').on(t.projectId, t.id).where(sql`outcome <> 'success'`),
+    index('executions_failed_by_function').on(t.projectId, t.functionName, t.id).where(sql`outcome <> 'success'`),
   ],
 );
 

@@ -17,7 +17,7 @@ describe('a definition', () => {
       },
       ...{ timeoutMs: 30_000, initTimeoutMs: 10_000, keepAliveMs: 600_000, environment: {} },
       ...{ isolation: 'auto', network: 'none', egressHosts: [], concurrency: 1, keepRunning: false },
-      ...{ provisionedConcurrency: 0, imageSettings: {} },
+      ...{ provisionedConcurrency: 0, keepPayloads: true, imageSettings: {} },
     });
     expect(configOf('f', { runtime: 'python3.11' }).handler).toBe('main.handler');
   });

@@ -27,6 +27,8 @@ export interface FunctionConfig {
   readonly keepRunning: boolean;
   /** Sandboxes that are kept ready, used or not. */
   readonly provisionedConcurrency: number;
+  /** Whether executions keep the event and the result. */
+  readonly keepPayloads: boolean;
   /** Of a container image; what is absent is as the image says. */
   readonly imageSettings: ImageSettings;
 }
@@ -142,6 +144,7 @@ export const definitionFields = {
   concurrency: wholeNumber(1, 1_000, 'invocations'),
   keepRunning: z.boolean('must be true or false').optional(),
   provisionedConcurrency: wholeNumber(0, 1_000, 'sandboxes'),
+  keepPayloads: z.boolean('must be true or false').optional(),
   image: imageSettings.optional(),
 };
 
@@ -163,6 +166,7 @@ const DEFAULTS = {
   concurrency: 1,
   keepRunning: false,
   provisionedConcurrency: 0,
+  keepPayloads: true,
   imageSettings: {},
 } as const;
 
@@ -211,6 +215,7 @@ export function configOf(name: string, changes: DefinitionChanges, existing?: Fu
     concurrency,
     keepRunning: changes.keepRunning ?? base.keepRunning,
     provisionedConcurrency: changes.provisionedConcurrency ?? base.provisionedConcurrency,
+    keepPayloads: changes.keepPayloads ?? base.keepPayloads,
     imageSettings: runtime === 'image' ? (changes.image ?? base.imageSettings) : {},
   };
 }

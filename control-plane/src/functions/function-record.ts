@@ -34,6 +34,7 @@ export function resolvedVersionOf(record: Omit<FunctionRecord, 'createdAt' | 'up
     httpAuth: record.httpAuth,
     isolation: record.isolation,
     provisionedConcurrency: record.provisionedConcurrency,
+    keepPayloads: record.keepPayloads,
     asyncMaxAgeMs: record.asyncMaxAgeMs,
     spec: {
       versionId: record.versionId,

@@ -85,8 +85,9 @@ export class FunctionTable {
       draft,
       (sql) => sql<FunctionRecord[]>`
         with f as (
-          insert into functions (id, project_id, name, route, http_auth, latest_version_id)
-          values (${draft.id}, ${draft.projectId}, ${draft.name}, ${draft.route}, ${draft.httpAuth}, ${draft.versionId})
+          insert into functions (id, project_id, name, route, http_auth, keep_payloads, latest_version_id)
+          values (${draft.id}, ${draft.projectId}, ${draft.name}, ${draft.route}, ${draft.httpAuth}, ${draft.keepPayloads},
+            ${draft.versionId})
           returning *
         ), v as (${insertVersion(sql, draft)})
         select ${columns(sql)}, ${noticeOf(sql, draft, [draft.route])} from f, v`,
@@ -104,7 +105,7 @@ export class FunctionTable {
       (sql) => sql<FunctionRecord[]>`
         with f as (
           update functions set route = ${draft.route}, http_auth = ${draft.httpAuth},
-            latest_version_id = ${draft.versionId}, updated_at = now()
+            keep_payloads = ${draft.keepPayloads}, latest_version_id = ${draft.versionId}, updated_at = now()
           where id = ${replaced.id} and latest_version_id = ${replaced.versionId}
           returning *
         ), v as (${insertVersion(sql, draft)})
@@ -174,7 +175,7 @@ export function nameTaken(name: string): FleetError {
 
 function columns(sql: Sql) {
   return sql`
-    f.id, f.project_id, f.name, f.route, f.http_auth, f.async_max_age_ms, f.created_at, f.updated_at,
+    f.id, f.project_id, f.name, f.route, f.http_auth, f.keep_payloads, f.async_max_age_ms, f.created_at, f.updated_at,
     v.id as version_id, v.number as version, v.runtime, v.handler, v.memory_mb, v.cpus, v.timeout_ms,
     v.init_timeout_ms, v.keep_alive_ms, v.environment, v.artifact_sha256, v.artifact_bytes,
     v.isolation, v.network, v.egress_hosts, v.concurrency, v.keep_running, v.provisioned_concurrency, v.image,

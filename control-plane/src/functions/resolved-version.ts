@@ -9,6 +9,8 @@ export interface ResolvedVersion {
   /** `auto` is decided at placement, by the operator's policy and by what the nodes have. */
   readonly isolation: 'auto' | 'gvisor' | 'runc';
   readonly provisionedConcurrency: number;
+  /** Whether executions keep the event and the result. */
+  readonly keepPayloads: boolean;
   /** Milliseconds after which an async invocation that has not been run is given up. */
   readonly asyncMaxAgeMs: number;
   /** What an agent needs to make a sandbox; the same object for the life of the cache entry. */

@@ -151,6 +151,7 @@ function isSame(version: ResolvedVersion, record: FunctionRecord): boolean {
   return (
     version.spec.versionId === record.versionId &&
     version.httpAuth === record.httpAuth &&
+    version.keepPayloads === record.keepPayloads &&
     version.asyncMaxAgeMs === record.asyncMaxAgeMs
   );
 }

@@ -1,24 +1,17 @@
 import { z } from 'zod';
 import type { AsyncInvocations } from '../async/async-invocations.js';
+import { OUTCOMES, STATUSES } from '../executions/execution-status.js';
 import type { ExecutionTable } from '../executions/execution-table.js';
 import { functionName } from '../functions/definition.js';
 import { parseInput } from '../functions/parse-input.js';
-import type { OutcomeName, Trigger } from '../invocations/invocation.js';
+import type { Trigger } from '../invocations/invocation.js';
 import { logLineOf } from '../logs/log-line.js';
 import type { LogTable } from '../logs/log-table.js';
 import { withPlatformLines } from '../logs/platform-lines.js';
 import type { ApiRoute } from './api-route.js';
 import { param } from './function-routes.js';
-import { decodeCursor, encodeCursor, readLimit } from './read-input.js';
+import { decodeCursor, encodeCursor, readLimit, readTime } from './read-input.js';
 
-const OUTCOMES = [
-  'success',
-  'function_error',
-  'timeout',
-  'throttled',
-  'not_started',
-  'outcome_unknown',
-] as const satisfies readonly OutcomeName[];
 const TRIGGERS = [
   'api',
   'http',
@@ -40,6 +33,7 @@ export interface ExecutionRoutesOptions {
 const filter = z.object({
   function: functionName.optional(),
   outcome: z.enum(OUTCOMES, `must be one of ${OUTCOMES.join(', ')}`).optional(),
+  status: z.enum(STATUSES, `must be one of ${STATUSES.join(', ')}`).optional(),
   trigger: z.enum(TRIGGERS, `must be one of ${TRIGGERS.join(', ')}`).optional(),
 });
 
@@ -51,18 +45,13 @@ export function executionRoutes({ executions, asyncInvocations, logs }: Executio
       policy: 'key',
       handle: async (c, { projectId }) => {
         const limit = readLimit(c, 50);
-        const { function: functionName, outcome, trigger } = parseInput(filter, c.req.query());
-        const found = await executions.list(projectId, {
-          functionName,
-          outcome,
-          trigger,
-          beforeId: decodeCursor(c),
-          limit: limit + 1,
+        const { function: functionName, outcome, status, trigger } = parseInput(filter, c.req.query());
+        const page = await executions.list(projectId, {
+          ...{ functionName, outcome, status, trigger, beforeId: decodeCursor(c), limit },
+          ...{ since: readTime(c, 'since'), until: readTime(c, 'until') },
         });
-        const page = found.slice(0, limit);
-        const last = page.at(-1);
-        const nextCursor = found.length > limit && last !== undefined ? encodeCursor(last.id) : null;
-        return c.json({ executions: page, nextCursor });
+        const nextCursor = page.nextBeforeId === undefined ? null : encodeCursor(page.nextBeforeId);
+        return c.json({ executions: page.executions, nextCursor });
       },
     },
     {

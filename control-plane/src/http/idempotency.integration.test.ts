@@ -400,8 +400,19 @@ describe('requests with an Idempotency-Key', () => {
       expect((await send(SYNC, key)).status).toBe(200);
     });
 
+    it('a result that is no text, or long, is given back byte for byte', async () => {
+      for (const output of [Buffer.from([0, 255, 10]), Buffer.alloc(MB, 'x')]) {
+        const key = await ran();
+        const id = await kill(key, { leftMs: -1 });
+        await record(id, { outcome: 'success', output: null });
+        const row = { execution_id: id, project_id: 'default', output };
+        await plane.postgres.database.run('body', (sql) => sql`insert into execution_bodies ${sql(row)}`);
+        for (let i = 0; i < 2; i += 1) expect((await send(SYNC, key)).bytes.equals(output)).toBe(true);
+      }
+    });
+
     it.each([
-      ['was too long to record', SYNC, { output: null }],
+      ['was not kept', SYNC, { output: null }],
       ['held what text cannot', SYNC, { output: '"\uFFFD"' }],
       ['was an HTTP response, whose head is not recorded', ROUTE, { output: 'made', status_code: 201 }],
     ])('a success whose result %s is said to be one, without a result', async (_what, path, values) => {
@@ -517,6 +528,31 @@ describe('requests with an Idempotency-Key', () => {
       }
       await expect.poll(() => new Set(mine.flatMap((key) => ranOf(key).map(({ id }) => id))).size).toBe(60);
       expect(plane.invoked).toHaveLength(60);
+    });
+
+    it('answers that are given again take no room in a lane that is almost full', async () => {
+      const { database } = plane.postgres;
+      const path = '/api/functions/other/invocations?mode=async';
+      const [old, young] = [newKey(), newKey()];
+      const first = await send(path, old, '"x"');
+      await expect.poll(() => plane.invoked.length).toBe(1);
+      const add = (count: number) =>
+        database.run(
+          'fill',
+          (sql) => sql`
+            update lanes set queued = queued + ${count} where id = (
+              select id from functions where project_id = 'default' and name = 'other'
+            )`,
+        );
+      await add(19);
+      const [added, ...again] = await Promise.all([
+        send(path, young, '"y"'),
+        ...Array.from({ length: 10 }, () => send(path, old, '"x"')),
+      ]);
+      expect(added.status).toBe(202);
+      for (const answer of again) expectReplay(first, answer);
+      await add(-19);
+      await expect.poll(() => plane.invoked.length).toBe(2);
     });
 
     it('a lane that becomes full at the same moment leaves no key behind, and takes the others of the batch', async () => {

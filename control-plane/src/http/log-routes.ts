@@ -10,7 +10,7 @@ import { logLineOf } from '../logs/log-line.js';
 import type { LogTable } from '../logs/log-table.js';
 import type { ApiContext, ApiRoute } from './api-route.js';
 import { param } from './function-routes.js';
-import { readLimit } from './read-input.js';
+import { readLimit, readTime } from './read-input.js';
 
 const SEARCH_LENGTH_MAX = 200;
 
@@ -62,7 +62,7 @@ export function logRoutes({ functions, logs, feed, stopping }: LogRoutesOptions)
         const start = after ?? (await logs.lastId(projectId, functionId));
         const lines =
           after === undefined
-            ? await logs.newest(projectId, functionId, limit, since(c), wanted)
+            ? await logs.newest(projectId, functionId, limit, readTime(c, 'since'), wanted)
             : await logs.after(projectId, functionId, after, limit, wanted);
         return c.json({ logs: lines.map(logLineOf), lastId: lines.at(-1)?.id ?? start });
       },
@@ -79,23 +79,4 @@ function lineId(text: string | undefined, field: string): number | undefined {
   if (text === undefined || text === '') return undefined;
   if (/^\d{1,15}$/.test(text)) return Number(text);
   throw new FleetError('invalid_request', `${field} must be the id of a log line.`, { field });
-}
-
-const UNITS_MS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
-
-/** `?since=` as a time or as an age like `10m`. */
-function since(c: ApiContext): Date | undefined {
-  const text = c.req.query('since');
-  if (text === undefined || text === '') return undefined;
-  const [, amount, unit] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
-  const at = amount === undefined ? new Date(text) : new Date(Date.now() - Number(amount) * UNITS_MS[unit as 's']);
-  // PostgreSQL knows no time before 4713 BC; nothing was logged before 1970 either.
-  if (at.getTime() >= 0) return at;
-  throw new FleetError(
-    'invalid_request',
-    'since must be a time like 2026-01-31T12:00:00Z or an age like 10m, 2h or 1d.',
-    {
-      field: 'since',
-    },
-  );
 }

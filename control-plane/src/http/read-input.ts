@@ -48,6 +48,23 @@ export function readLimit(c: ApiContext, otherwise: number): number {
   return parseInput(z.object({ limit: LIMIT.max(1_000, 'must be at most 1000') }), { limit: text }).limit;
 }
 
+const UNITS_MS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+
+/** A time in the query, or an age like `10m`. */
+export function readTime(c: ApiContext, field: string): Date | undefined {
+  const text = c.req.query(field);
+  if (text === undefined || text === '') return undefined;
+  const [, amount, unit] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
+  const at = amount === undefined ? new Date(text) : new Date(Date.now() - Number(amount) * UNITS_MS[unit as 's']);
+  // PostgreSQL knows no time before 4713 BC; nothing happened here before 1970 either.
+  if (at.getTime() >= 0) return at;
+  throw new FleetError(
+    'invalid_request',
+    `${field} must be a time like 2026-01-31T12:00:00Z or an age like 10m, 2h or 1d.`,
+    { field },
+  );
+}
+
 /** Cursors are opaque to callers, so that what is in them can change. */
 export const encodeCursor = (position: string): string => Buffer.from(position).toString('base64url');
 

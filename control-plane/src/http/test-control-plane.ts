@@ -139,7 +139,7 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
   const jobs = new Jobs({ table, runner, waiters });
 
   const asyncSystem = createAsyncSystem({
-    ...{ database, functions, versions, invoke, log, concurrencyMax: 16 },
+    ...{ database, queueDatabase: database, functions, versions, invoke, log, concurrencyMax: 16 },
     webhooks: new WebhookSender(new AddressPolicy()),
     agent: () => undefined,
     ready: () => true,

@@ -1,6 +1,7 @@
 import type { FunctionError, HttpHead } from '@lambda-fleet/proto';
 import type { Database } from '../db/database.js';
 import type { ExecutionError, ExecutionReceipt } from '../db/schema.js';
+import { isExact } from '../db/stored-body.js';
 import type { OutcomeName } from '../invocations/invocation.js';
 
 /** How an invocation ended, as its execution has it. */
@@ -28,12 +29,13 @@ interface Row {
   readonly error: ExecutionError | null;
   readonly statusCode: number | null;
   readonly output: string | null;
+  readonly outputBytes: Buffer | null;
   readonly ageMs: number;
 }
 
 /**
- * What is known of an invocation whose caller was never answered. The head of an HTTP response is not recorded; a body is
- * when it is text of at most 64 KiB.
+ * What is known of an invocation whose caller was never answered. The head of an HTTP response is not recorded; a body is,
+ * unless the database was too slow for it.
  */
 export async function readRecordedResult(
   database: Database,
@@ -43,9 +45,10 @@ export async function readRecordedResult(
   const [row] = await database.run(
     'read recorded result',
     (sql) => sql<Row[]>`
-      select outcome, version_number, node_id, receipt, error, status_code, output,
-        (extract(epoch from now() - recorded_at) * 1000)::double precision as age_ms
-      from executions where project_id = ${projectId} and id = ${invocationId}`,
+      select e.outcome, e.version_number, e.node_id, e.receipt, e.error, e.status_code, e.output, b.output as output_bytes,
+        (extract(epoch from now() - e.recorded_at) * 1000)::double precision as age_ms
+      from executions e left join execution_bodies b on b.execution_id = e.id
+      where e.project_id = ${projectId} and e.id = ${invocationId}`,
   );
   if (row === undefined) return undefined;
   const { outcome, versionNumber, receipt, ageMs } = row;
@@ -55,7 +58,7 @@ export async function readRecordedResult(
     error: row.error === null ? undefined : functionErrorOf(row.error),
     statusCode: row.statusCode ?? undefined,
     http: undefined,
-    body: bytesOf(row.output),
+    body: row.outputBytes ?? bytesOf(row.output),
   };
 }
 
@@ -63,7 +66,6 @@ function functionErrorOf({ errorType, errorMessage, trace, location }: Execution
   return { errorType, errorMessage, trace: [...(trace ?? [])], ...(location ?? { file: '', line: 0, column: 0 }) };
 }
 
-/** NUL was recorded as U+FFFD, so text with that is not certain to be what was returned. */
 function bytesOf(output: string | null): Buffer | undefined {
-  return output === null || output.includes('\uFFFD') ? undefined : Buffer.from(output);
+  return output === null || !isExact(output) ? undefined : Buffer.from(output);
 }

@@ -1,33 +1,7 @@
-import { isUtf8 } from 'node:buffer';
 import { FaultOwner, type Receipt, type ResponseEnd, StartPath } from '@lambda-fleet/proto';
 import type { ExecutionError, ExecutionReceipt } from '../db/schema.js';
 import { storableError } from '../db/storable-error.js';
-import { storableText } from '../db/storable-text.js';
-import type { InvocationRequest, OutcomeName } from './invocation.js';
-
-/** Input and output are kept up to this many bytes; longer ones are left out. */
-const KEPT_BYTES_MAX = 64 * 1024;
-
-/** One row of `executions` before it is written. Times are epoch milliseconds. */
-export interface ExecutionRecord {
-  readonly id: string;
-  readonly projectId: string;
-  readonly functionId: string;
-  readonly functionName: string;
-  readonly versionId: string;
-  readonly versionNumber: number;
-  readonly trigger: string;
-  readonly epoch: number;
-  readonly outcome: OutcomeName;
-  readonly statusCode: number | undefined;
-  readonly error: ExecutionError | undefined;
-  readonly receipt: ExecutionReceipt;
-  readonly nodeId: string | undefined;
-  readonly input: string | undefined;
-  readonly output: string | undefined;
-  readonly startedAtMs: number;
-  readonly finishedAtMs: number;
-}
+import type { InvocationRequest } from './invocation.js';
 
 /** The phases that the control plane times itself. Milliseconds. */
 export interface ControlPlanePhases {
@@ -67,12 +41,6 @@ export function toExecutionReceipt(
 /** The function's error as it is stored, or undefined when there was none. */
 export function toExecutionError(end: ResponseEnd): ExecutionError | undefined {
   return end.error && storableError(end.error);
-}
-
-/** The bytes as text, or undefined when they are too long or no text. */
-export function storableBytes(bytes: Buffer): string | undefined {
-  if (bytes.length === 0 || bytes.length > KEPT_BYTES_MAX || !isUtf8(bytes)) return undefined;
-  return storableText(bytes.toString('utf8'));
 }
 
 /** Invocations that leave no execution behind: code checks at deploy, and tests of code that is not deployed. */

@@ -42,10 +42,10 @@ export interface InvocationRequest {
    */
   readonly beforeSend?: (node: SentTo) => Promise<boolean>;
   /**
-   * Set for an attempt at something that is queued: its number, and that whoever queued it writes down how it ended and then
+   * Set for an attempt at something that is queued: its number, whether it may run beside others, and that whoever queued it writes down how it ended and then
    * calls the result's `acknowledge`. Not starting is no news then.
    */
-  readonly attempt?: { readonly epoch: number };
+  readonly attempt?: { readonly epoch: number; readonly alone: boolean };
   /** Cancels it: a wait ends as not started, and what runs is stopped by its agent, whose answer is the outcome. */
   readonly signal?: AbortSignal;
 }

@@ -12,6 +12,7 @@ import {
 import { pino } from 'pino';
 import { describe, expect, it } from 'vitest';
 import { ConcurrencyLimiter } from '../admission/concurrency-limiter.js';
+import type { ExecutionRecord } from '../executions/execution-rows.js';
 import type { ResolvedVersion } from '../functions/resolved-version.js';
 import { NodeRegistry } from '../nodes/node-registry.js';
 import { NodeSession } from '../nodes/node-session.js';
@@ -19,7 +20,6 @@ import { ConnectedNodesView } from '../scheduling/connected-nodes-view.js';
 import { IsolationPolicy } from '../scheduling/isolation-policy.js';
 import { MemoryPlacementLedger } from '../scheduling/memory-placement-ledger.js';
 import { Placement } from '../scheduling/placement.js';
-import type { ExecutionRecord } from './execution-record.js';
 import type { InvocationRequest, Trigger } from './invocation.js';
 import { createInvoke } from './invoke.js';
 import { Journal } from './journal.js';
@@ -34,6 +34,7 @@ const VERSION: ResolvedVersion = {
   httpAuth: 'key',
   isolation: 'auto',
   provisionedConcurrency: 0,
+  keepPayloads: true,
   asyncMaxAgeMs: 0,
   spec: {
     versionId: randomUUID(),
@@ -239,6 +240,21 @@ describe('invoke', () => {
     await expect.poll(() => node.acknowledged).toEqual([call.id]);
     expect(recorded).toHaveLength(1);
     expect(recorded[0]).toMatchObject({ id: call.id, outcome: 'success', input: '{"name":"World"}', versionNumber: 3 });
+  });
+
+  it('records an event and a result that are no text as bytes, and neither of a function that keeps none', async () => {
+    const { invoke, connect, recorded } = system();
+    const bytes = Buffer.from([0xff, 0x00]);
+    const end = (message: InvokeMessage) => ({ ...endOf(message), body: bytes, bodyBytes: bytes.length });
+    connect('n1', (message, session) => session.receive({ message: { $case: 'responseEnd', value: end(message) } }));
+    const [kept, dropped] = [{ ...request(), payload: bytes }, request()];
+    await invoke(VERSION, kept);
+    await invoke({ ...VERSION, keepPayloads: false }, dropped);
+    await expect.poll(() => recorded.length).toBe(2);
+    const [first, second] = [kept, dropped].map(({ id }) => recorded.find((record) => record.id === id));
+    expect(first).toMatchObject({ input: undefined, inputBytes: bytes, output: undefined, outputBytes: bytes });
+    const none = { input: undefined, inputBytes: undefined, output: undefined, outputBytes: undefined };
+    expect(second).toMatchObject({ ...none, outcome: 'success', keepPayloads: false });
   });
 
   it('sends the spec of a version once per session, and again when the agent asks for it', async () => {

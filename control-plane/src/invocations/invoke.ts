@@ -1,9 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { crashPoint } from '@lambda-fleet/common/crash-points';
 import { imageLoadMs } from '@lambda-fleet/common/image-load';
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { InvocationRef, ResponseEnd, VersionSpec } from '@lambda-fleet/proto';
 import { RefusalReason } from '@lambda-fleet/proto';
 import type { ConcurrencyLimiter } from '../admission/concurrency-limiter.js';
+import { type StoredBody, storedBody } from '../db/stored-body.js';
 import type { ResolvedVersion } from '../functions/resolved-version.js';
 import type { DispatchAnswer } from '../nodes/dispatch.js';
 import type { NodeRegistry } from '../nodes/node-registry.js';
@@ -13,7 +15,6 @@ import type { Placed, Placement, PlacementFailure } from '../scheduling/placemen
 import {
   type ControlPlanePhases,
   leavesNoExecution,
-  storableBytes,
   toExecutionError,
   toExecutionReceipt,
 } from './execution-record.js';
@@ -89,7 +90,7 @@ async function placeAndDispatch(
   phases: { placeMs: number },
 ): Promise<Conclusion> {
   const { spec } = version;
-  const demand = demandOf(version);
+  const demand = demandOf(version, request.attempt?.alone === true);
   const deadlineMs = answerDeadlineMs(spec, queueBudgetMs);
   const placingSince = performance.now();
   let refusedBy: Set<string> | undefined;
@@ -149,6 +150,8 @@ async function dispatchTo(
     // Sent first: the agent must have heard of an invocation to cancel it.
     const answered = session.dispatch(version.spec, request, placed.isolation, epoch, deadlineMs);
     signal?.addEventListener('abort', cancel, { once: true });
+    // What was sent leaves in the next turn.
+    if (request.attempt !== undefined) crashPoint('after-send', 1);
     return { ...(await answered), session };
   } finally {
     signal?.removeEventListener('abort', cancel);
@@ -156,8 +159,8 @@ async function dispatchTo(
   }
 }
 
-/** What one invocation needs: its part of a sandbox, where several share one. */
-function demandOf({ spec, isolation }: ResolvedVersion): Demand {
+/** What one invocation needs: its part of a sandbox, where several share one, or a node for itself. */
+function demandOf({ spec, isolation }: ResolvedVersion, alone: boolean): Demand {
   const concurrency = Math.max(1, spec.concurrency);
   return {
     functionId: spec.functionId,
@@ -168,10 +171,12 @@ function demandOf({ spec, isolation }: ResolvedVersion): Demand {
     architecture: spec.image?.architecture ?? '',
     memoryMb: spec.memoryMb,
     concurrency,
-    amount: {
-      memoryBytes: Math.ceil((spec.memoryMb * BYTES_PER_MB) / concurrency),
-      milliSlots: Math.ceil(1_000 / concurrency),
-    },
+    amount: alone
+      ? 'whole-node'
+      : {
+          memoryBytes: Math.ceil((spec.memoryMb * BYTES_PER_MB) / concurrency),
+          milliSlots: Math.ceil(1_000 / concurrency),
+        },
   };
 }
 
@@ -253,7 +258,7 @@ const isTriedAgain = ({ trigger, attempt }: InvocationRequest): boolean => trigg
 function record(journal: Journal, request: InvocationRequest, result: InvocationResult, conclusion: Conclusion): void {
   if (request.attempt !== undefined) return;
   const { end, session } = conclusion;
-  const { spec } = result.version;
+  const { spec, keepPayloads } = result.version;
   if (leavesNoExecution(request.trigger) || (result.outcome === 'not_started' && isTriedAgain(request))) {
     if (end !== undefined) session?.acknowledge([refOf(end)]);
     return;
@@ -261,6 +266,8 @@ function record(journal: Journal, request: InvocationRequest, result: Invocation
   // A throttled call never became an execution: recording each would turn a flood of calls into a flood of rows.
   if (result.outcome === 'throttled') return;
   const finishedAtMs = Date.now();
+  const input: StoredBody = keepPayloads ? storedBody(request.payload) : {};
+  const output: StoredBody = keepPayloads && result.outcome === 'success' ? storedBody(result.body) : {};
   journal.append(
     {
       id: request.id,
@@ -276,8 +283,11 @@ function record(journal: Journal, request: InvocationRequest, result: Invocation
       error: end === undefined ? undefined : toExecutionError(end),
       receipt: result.receipt,
       nodeId: result.nodeId,
-      input: storableBytes(request.payload),
-      output: storableBytes(result.body),
+      input: input.text,
+      output: output.text,
+      inputBytes: input.bytes,
+      outputBytes: output.bytes,
+      keepPayloads,
       startedAtMs: finishedAtMs - (result.receipt.totalMs ?? 0),
       finishedAtMs,
     },

@@ -1,15 +1,11 @@
 import type { ResponseEnd } from '@lambda-fleet/proto';
 import { Outcome } from '@lambda-fleet/proto';
 import { storableText } from '../db/storable-text.js';
+import { storedBody } from '../db/stored-body.js';
+import type { ExecutionRecord } from '../executions/execution-rows.js';
 import { areUuids, isPlausibleTime } from '../nodes/agent-claims.js';
 import type { NodeSession } from '../nodes/node-session.js';
-import {
-  type ExecutionRecord,
-  leavesNoExecution,
-  storableBytes,
-  toExecutionError,
-  toExecutionReceipt,
-} from './execution-record.js';
+import { leavesNoExecution, toExecutionError, toExecutionReceipt } from './execution-record.js';
 import type { OutcomeName } from './invocation.js';
 import type { Journal } from './journal.js';
 
@@ -36,6 +32,9 @@ export function recordUnclaimedResult(journal: Journal, session: NodeSession, en
   }
   const { receipt } = end;
   const elapsedUs = receipt ? receipt.queueUs + receipt.sandboxUs + receipt.initUs + receipt.runUs : 0;
+  // A body that was streamed is not repeated.
+  const kept = outcome === 'success' && !end.bodyStreamed;
+  const output = kept ? storedBody(end.body as Buffer) : {};
   const record: ExecutionRecord = {
     id: end.invocationId,
     projectId: end.projectId,
@@ -51,7 +50,10 @@ export function recordUnclaimedResult(journal: Journal, session: NodeSession, en
     receipt: toExecutionReceipt(receipt, end.memoryMb, undefined),
     nodeId: session.nodeId,
     input: undefined,
-    output: storableBytes(end.body as Buffer),
+    output: output.text,
+    outputBytes: output.bytes,
+    // A job has no function that could say.
+    keepPayloads: end.trigger === 'job' ? true : undefined,
     startedAtMs: end.startedAtUnixMs,
     finishedAtMs: end.startedAtUnixMs + elapsedUs / 1000,
   };

@@ -4,7 +4,7 @@ import { v7 as uuidv7 } from 'uuid';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { PostgresArtifactStore } from '../artifacts/postgres-artifact-store.js';
 import { startTestPostgres, type TestPostgres } from '../db/test-postgres.js';
-import type { ExecutionRecord } from '../invocations/execution-record.js';
+import type { ExecutionRecord } from '../executions/execution-rows.js';
 import { insertExecutions } from '../invocations/insert-executions.js';
 import type { InvocationRequest, InvocationResult, Invoke } from '../invocations/invocation.js';
 import type { JobDetail } from './job.js';
@@ -101,7 +101,7 @@ describe('the runner of jobs', () => {
         ...{ id: job.executionIds.at(-1) ?? '', projectId: 'a', functionId: uuidv7(), functionName: 'job' },
         ...{ versionId: job.id, versionNumber: 1, trigger: 'job', epoch: 1, outcome: 'success', statusCode: undefined },
         ...{ error: undefined, receipt: { sandboxId: 's' }, nodeId: 'n1', input: undefined, output: '"late"' },
-        ...{ startedAtMs: Date.now(), finishedAtMs: Date.now() },
+        ...{ keepPayloads: true, startedAtMs: Date.now(), finishedAtMs: Date.now() },
         ...changes,
       },
     ]);

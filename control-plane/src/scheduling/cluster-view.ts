@@ -44,9 +44,12 @@ export interface Demand {
   readonly memoryMb: number;
   /** Invocations that share a sandbox. */
   readonly concurrency: number;
-  /** What one invocation takes of a node: its part of a sandbox. */
-  readonly amount: Amount;
+  /** What one invocation takes of a node: its part of a sandbox, or all of it so that it runs alone there. */
+  readonly amount: Amount | WholeNode;
 }
+
+/** All of a node, while nothing else is reserved there. */
+export type WholeNode = 'whole-node';
 
 export interface Amount {
   readonly memoryBytes: number;

@@ -1,4 +1,4 @@
-import type { Amount } from './cluster-view.js';
+import type { Amount, WholeNode } from './cluster-view.js';
 import type { PlacementLedger, Reservation } from './placement-ledger.js';
 
 interface NodeAccount {
@@ -30,10 +30,13 @@ export class MemoryPlacementLedger implements PlacementLedger {
     this.#nodes.delete(nodeId);
   }
 
-  reserve(invocationId: string, candidates: readonly string[], amount: Amount): Reservation | undefined {
+  reserve(invocationId: string, candidates: readonly string[], wanted: Amount | WholeNode): Reservation | undefined {
     for (const nodeId of candidates) {
       const node = this.#nodes.get(nodeId);
       if (node === undefined) continue;
+      if (wanted === 'whole-node' && (node.reservations.size > 0 || node.slots === 0)) continue;
+      const amount =
+        wanted === 'whole-node' ? { memoryBytes: node.memoryBytes, milliSlots: node.slots * MILLI } : wanted;
       if (node.milliSlotsReserved + amount.milliSlots > node.slots * MILLI) continue;
       if (node.memoryBytesReserved + amount.memoryBytes > node.memoryBytes) continue;
       const reservation = { invocationId, nodeId, amount };

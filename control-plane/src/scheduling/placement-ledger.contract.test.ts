@@ -35,6 +35,19 @@ describe.each(implementations)('PlacementLedger contract: %s', (_name, create) =
     expect(await ledger.reserve('i5', ['n'], amount(100, 250))).toBeUndefined();
   });
 
+  it('gives a whole node only while nothing is reserved there, and then nothing beside it', async () => {
+    const ledger = create();
+    ledger.setCapacity('n', { memoryBytes: 1_000, slots: 4 });
+    const small = await ledger.reserve('i1', ['n'], amount(1, 1));
+    expect(await ledger.reserve('i2', ['n'], 'whole-node')).toBeUndefined();
+    if (small !== undefined) ledger.release(small);
+    const whole = await ledger.reserve('i2', ['n'], 'whole-node');
+    expect(whole).toMatchObject({ amount: { memoryBytes: 1_000, milliSlots: 4_000 } });
+    expect(await ledger.reserve('i3', ['n'], amount(1, 1))).toBeUndefined();
+    if (whole !== undefined) ledger.release(whole);
+    expect(ledger.free('n')).toEqual({ memoryBytes: 1_000, slots: 4 });
+  });
+
   it('returns exactly what was reserved, once', async () => {
     const ledger = create();
     ledger.setCapacity('n', { memoryBytes: 100, slots: 1 });

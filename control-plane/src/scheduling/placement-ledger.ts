@@ -1,4 +1,4 @@
-import type { Amount } from './cluster-view.js';
+import type { Amount, WholeNode } from './cluster-view.js';
 
 /** A claim on one node's memory and on a slot or a part of one, for one invocation. */
 export interface Reservation {
@@ -12,6 +12,7 @@ export interface Reservation {
  *
  * Contract, for every implementation (`placement-ledger.contract.ts`):
  * - `reserve` takes the first candidate that still has the amount, or none.
+ * - A whole node is taken only while nothing is reserved there, and then nothing fits beside it.
  * - What was reserved and not released never exceeds a node's capacity at the time of the reservation.
  * - `release` returns exactly what was reserved; releasing twice changes nothing.
  * - A capacity that shrinks below what is reserved makes the node full, not negative.
@@ -25,7 +26,7 @@ export interface PlacementLedger {
   reserve(
     invocationId: string,
     candidates: readonly string[],
-    amount: Amount,
+    amount: Amount | WholeNode,
   ): Reservation | undefined | Promise<Reservation | undefined>;
   release(reservation: Reservation): void;
   /** What is left on a node as this replica knows it, for its view. */

@@ -70,6 +70,7 @@ function canRun(node: NodeView, { runtime, isolation, network, architecture }: D
 }
 
 function fits(node: NodeView, demand: Demand): boolean {
+  if (demand.amount === 'whole-node') return node.slotsFree === node.slotsTotal && canRun(node, demand);
   const { memoryBytes, milliSlots } = demand.amount;
   return node.slotsFree * 1_000 >= milliSlots && node.memoryBytesFree >= memoryBytes && canRun(node, demand);
 }
