@@ -1,5 +1,14 @@
 import { FUNCTION_NAME } from '@lambda-fleet/common/limits';
 import { InvalidArgumentError } from 'commander';
+import {
+  AGE_MS_MAX,
+  AGE_MS_MIN,
+  DELAY_MS_MAX,
+  type Destination,
+  isRetryDelays,
+  isWebUrl,
+  RETRIES_MAX,
+} from './project/async-settings.js';
 
 /** Parsers of option values. Each throws commander's error, which names the option and ends with exit status 2. */
 
@@ -30,6 +39,27 @@ export function budgetMs(text: string): number {
   const ms = durationMs(text);
   if (ms === 0) throw new InvalidArgumentError('It must be more than nothing, such as 500ms or 30s.');
   return ms;
+}
+
+/** `1s,10s`. Returns milliseconds. */
+export function delaysMs(text: string): number[] {
+  const delays = text.split(',').map((delay) => durationMs(delay.trim()));
+  if (isRetryDelays(delays)) return delays;
+  throw new InvalidArgumentError(`It must be 1 to ${RETRIES_MAX} durations of at most ${DELAY_MS_MAX / 3_600_000}h.`);
+}
+
+/** How old an async invocation may get. Returns milliseconds. */
+export function ageMs(text: string): number {
+  const ms = durationMs(text);
+  if (ms >= AGE_MS_MIN && ms <= AGE_MS_MAX) return ms;
+  throw new InvalidArgumentError(`It must be ${AGE_MS_MIN / 1_000}s to ${AGE_MS_MAX / 3_600_000}h.`);
+}
+
+/** `fn:<name>` or a URL: bare names are not taken, so that a URL without its scheme is not taken for one. */
+export function destination(text: string): Destination {
+  if (text.startsWith('fn:')) return { function: functionName(text.slice('fn:'.length)) };
+  if (isWebUrl(text)) return { url: text };
+  throw new InvalidArgumentError('It must be fn:<function>, or a URL that begins with https:// or http://.');
 }
 
 /** A duration before now, or a time. Returns ISO 8601 in UTC. */

@@ -37,7 +37,7 @@ const BY_ERROR_CODE: Readonly<Record<ErrorCode, ExitCode>> = {
   conflict: EXIT.refused,
   idempotency_mismatch: EXIT.refused,
   archive_too_large: EXIT.error,
-  payload_too_large: EXIT.error,
+  payload_too_large: EXIT.usage,
   unsupported_media_type: EXIT.error,
   throttled: EXIT.refused,
   function_error: EXIT.functionError,

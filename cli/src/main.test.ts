@@ -232,6 +232,52 @@ describe('lambda invoke', () => {
   });
 });
 
+describe('lambda invoke --async', () => {
+  const ID = '019a3c52-8d0e-7c1b-b0f4-6a3a5a1e9c11';
+
+  it('prints the id alone on standard output, and how to look at it', async () => {
+    answer = (_request, response) => json(response, 202, { id: ID, function: 'greet', status: 'queued' });
+    const result = await lambda([
+      'invoke',
+      'greet',
+      '--async',
+      '--idempotency-key',
+      'k1',
+      '-d',
+      '{"n": 12345678901234567890}',
+    ]);
+    expect(result).toMatchObject({ status: 0, stdout: `${ID}\n` });
+    expect(result.stderr).toContain(`lambda queue get ${ID}`);
+    expect(received[0]).toMatchObject({ method: 'POST', url: '/api/functions/greet/invocations?mode=async' });
+    expect(received[0]?.headers['idempotency-key']).toBe('k1');
+    expect(received[0]?.body.toString()).toBe('{"n": 12345678901234567890}');
+  });
+
+  it('refuses an event over 1 MB before it is sent', async () => {
+    const event = (length: number) => `"${'x'.repeat(length - 2)}"`;
+    const result = await lambda(['invoke', 'greet', '--async', '-d', '-'], { input: event(1024 * 1024 + 1) });
+    expect(result).toMatchObject({
+      status: 2,
+      stdout: '',
+      stderr: expect.stringContaining('at most 1048576 (1.0 MB)'),
+    });
+    expect(received).toEqual([]);
+    answer = (_request, response) => json(response, 202, { id: ID, status: 'queued' });
+    expect((await lambda(['invoke', 'greet', '--async', '-d', '-'], { input: event(1024 * 1024) })).status).toBe(0);
+  });
+
+  it.each([
+    [404, 'function_not_found', 3],
+    [413, 'payload_too_large', 2],
+    [429, 'throttled', 5],
+    [503, 'unavailable', 5],
+  ])('a %i %s ends with %i', async (status, code, exit) => {
+    answer = (_request, response) => error(response, status, code, 'It says why.');
+    const result = await lambda(['invoke', 'greet', '--async']);
+    expect(result).toMatchObject({ status: exit, stdout: '', stderr: expect.stringContaining('It says why.') });
+  });
+});
+
 describe('lambda deploy', () => {
   const store: Answer = ({ method }, response) => {
     if (method === 'GET') error(response, 404, 'function_not_found', 'No such function.');
@@ -280,6 +326,28 @@ describe('lambda deploy', () => {
     expect((await lambda(['deploy', 'greet'])).status).toBe(0);
     const definition = (await parts(received[1])).get('definition') as File;
     expect(JSON.parse(await definition.text())).toEqual({ name: 'greet' });
+  });
+
+  it('says after the deploy how async invocations are tried, and that it is deployed when that is refused', async () => {
+    const lambdaJson = '{"async":{"retries":1,"onFailure":{"function":"alert"}}}';
+    await project({ 'index.mjs': 'export const handler = async () => 1;', 'lambda.json': lambdaJson });
+    const settings = { retries: 1, retryDelaysMs: [1_000], maxAgeMs: 60_000, onSuccess: null, onFailure: null };
+    let refused = false;
+    answer = ({ method }, response) => {
+      if (method === 'GET') error(response, 404, 'function_not_found', 'None.');
+      else if (method === 'PUT') json(response, 201, GREET);
+      else if (refused) error(response, 400, 'invalid_request', 'onFailure.function names no function.');
+      else json(response, 200, settings);
+    };
+    const result = await lambda(['deploy', 'greet']);
+    expect(result).toMatchObject({ status: 0, stdout: `${GREET.url}\n` });
+    expect(received[1]?.body.toString('latin1')).not.toContain('"async"');
+    expect(received[2]).toMatchObject({ method: 'PATCH', url: '/api/functions/greet/async' });
+    expect(JSON.parse(received[2]?.body.toString() ?? '')).toEqual({ retries: 1, onFailure: { function: 'alert' } });
+    refused = true;
+    const half = await lambda(['deploy', 'greet']);
+    expect(half).toMatchObject({ status: 2, stdout: '' });
+    expect(half.stderr).toMatch(/greet is deployed, but "async"[\s\S]*names no function/);
   });
 
   it('uploads an archive as it is', async () => {
@@ -611,6 +679,221 @@ describe('executions', () => {
     expect(stdout).toContain('INPUT\n{"a":1}\n\nOUTPUT\n(none that is kept as text)\n');
     const raw = await lambda(['executions', 'get', 'e1', '-o', 'json']);
     expect(JSON.parse(raw.stdout)).toEqual({ ...execution('e1'), input: '{"a":1}', output: null });
+  });
+});
+
+describe('lambda replay', () => {
+  it.each([
+    [[], {}],
+    [['--on-version', '3'], { version: 3 }],
+  ])('sends the event of an execution again with %j', async (flags, body) => {
+    answer = (_request, response) => json(response, 202, { id: 'new-one', status: 'queued' });
+    const { status, stdout } = await lambda(['replay', 'a/b', ...flags]);
+    expect([status, stdout]).toEqual([0, 'new-one\n']);
+    expect(received[0]).toMatchObject({ method: 'POST', url: '/api/executions/a%2Fb/replay' });
+    expect(JSON.parse(String(received[0]?.body))).toEqual(body);
+  });
+});
+
+describe('lambda queue', () => {
+  const LETTER = {
+    ...{ id: '019a3c52-8d0e-7c1b-b0f4-6a3a5a1e9c11', functionName: 'report', trigger: 'async', kind: 'function' },
+    ...{ condition: 'RetriesExhausted', attempts: 3, losses: 0, outcome: 'function_error', payloadBytes: 27 },
+    error: { errorType: 'TypeError', errorMessage: 'no', trace: ['TypeError: no', '    at handler (index.mjs:1:1)'] },
+    ...{ acceptedAt: '2026-01-02T01:00:00.000Z', diedAt: '2026-01-02T01:03:00.000Z' },
+  };
+  const QUEUE = {
+    ...{ queued: 3, queuedBytes: 2_048, running: 1, deadLetters: 7 },
+    functions: [{ name: 'report', queued: 3, queuedBytes: 2_048 }],
+  };
+  const lettersAndQueue: Answer = ({ url }, response) =>
+    json(response, 200, url === '/api/queue' ? QUEUE : { deadLetters: [LETTER], nextCursor: 'c' });
+
+  it('lists dead letters as a table with how much is queued, as JSON and by id', async () => {
+    answer = lettersAndQueue;
+    const filter = ['--function', 'report', '--condition', 'RetriesExhausted', '--limit', '1'];
+    const { status, stdout, stderr } = await lambda(['queue', 'ls', ...filter]);
+    expect(status).toBe(0);
+    expect(received[0]?.url).toBe('/api/dead-letters?function=report&condition=RetriesExhausted&limit=1');
+    expect(stdout).toMatch(
+      /^ID +FUNCTION +TRIGGER +CONDITION +ATTEMPTS +ERROR +DIED\n019a\S+ +report +async +RetriesExhausted +3 +TypeError: no {3}2026\S+\n$/,
+    );
+    expect(stderr).toBe('These are the newest 1; --limit shows more.\n3 queued, 1 running, 7 dead letters in all.\n');
+    expect((await lambda(['queue', 'ls', '-o', 'name'])).stdout).toBe(`${LETTER.id}\n`);
+    expect(JSON.parse((await lambda(['queue', 'ls', '-o', 'json'])).stdout)).toEqual([LETTER]);
+    answer = ({ url }, response) => json(response, 200, url === '/api/queue' ? QUEUE : { deadLetters: [] });
+    expect((await lambda(['queue', 'ls', '--function', 'x'])).stderr).toMatch(/^No such dead letters\.\n3 queued/);
+  });
+
+  it('shows how much is queued, and for which functions', async () => {
+    answer = lettersAndQueue;
+    const { stdout } = await lambda(['queue', 'status']);
+    expect(stdout).toMatch(
+      /^queued +3, 2\.0 KB\nrunning +1\ndead letters +7\n\nFUNCTION +QUEUED +SIZE\nreport +3 +2\.0 KB\n$/,
+    );
+    expect(JSON.parse((await lambda(['queue', 'status', '-o', 'json'])).stdout)).toEqual(QUEUE);
+  });
+
+  it('shows a dead letter with its event, digit by digit and without escape sequences', async () => {
+    const payload = '{"n":12345678901234567890,"a":["\u009b2Jb"]}';
+    answer = (_request, response) => json(response, 200, { ...LETTER, payload, isBase64Encoded: false });
+    const { stdout } = await lambda(['queue', 'get', 'a/b']);
+    expect(received[0]?.url).toBe('/api/dead-letters/a%2Fb');
+    expect(stdout).toMatch(/^condition +RetriesExhausted$/m);
+    expect(stdout).toMatch(/^error +TypeError: no\n +at handler \(index\.mjs:1:1\)$/m);
+    expect(stdout).toContain('\n{\n  "n": 12345678901234567890,\n  "a": [\n    "b"\n  ]\n}\n');
+    expect(JSON.parse((await lambda(['queue', 'get', 'x', '-o', 'json'])).stdout)).toMatchObject({ payload });
+    answer = (_request, response) => json(response, 200, { ...LETTER, payload: '{', isBase64Encoded: false });
+    expect((await lambda(['queue', 'get', 'x'])).stdout).toMatch(/\n\n\{\n$/);
+    answer = (_request, response) => json(response, 200, { ...LETTER, payload: 'gA==', isBase64Encoded: true });
+    expect((await lambda(['queue', 'get', 'x'])).stderr).toContain('-o json prints it as base64');
+  });
+
+  it('shows what is no dead letter as the execution that it is', async () => {
+    answer = ({ url }, response) =>
+      url.startsWith('/api/executions/')
+        ? json(response, 200, {
+            id: 'x',
+            status: 'queued',
+            attempts: 1,
+            error: LETTER.error,
+            receipt: {},
+            reason: null,
+          })
+        : error(response, 404, 'dead_letter_not_found', 'None.');
+    expect((await lambda(['queue', 'get', 'x'])).stdout).toBe(
+      'id         x\nstatus     queued\nattempts   1\nerror      TypeError: no\n           at handler (index.mjs:1:1)\n',
+    );
+    answer = ({ url }, response) =>
+      error(
+        response,
+        404,
+        url.startsWith('/api/executions/') ? 'execution_not_found' : 'dead_letter_not_found',
+        'None.',
+      );
+    const unknown = await lambda(['queue', 'get', 'x']);
+    expect(unknown).toMatchObject({ status: 3, stdout: '', stderr: expect.stringContaining('no dead letter and no') });
+    answer = (_request, response) => error(response, 503, 'unavailable', 'The database is away.');
+    expect((await lambda(['queue', 'get', 'x'])).status).toBe(5);
+  });
+
+  it('sends dead letters again by id and prints the new ids', async () => {
+    answer = ({ url }, response) => json(response, 202, { id: `new-${url.split('/')[3]}`, status: 'queued' });
+    expect(await lambda(['queue', 'retry', 'a', 'b'])).toEqual({ status: 0, stdout: 'new-a\nnew-b\n', stderr: '' });
+    expect(received.map(({ method, url }) => `${method} ${url}`)).toEqual([
+      'POST /api/dead-letters/a/redrive',
+      'POST /api/dead-letters/b/redrive',
+    ]);
+    answer = (_request, response) => error(response, 404, 'dead_letter_not_found', 'None.');
+    expect((await lambda(['queue', 'retry', 'a'])).status).toBe(3);
+  });
+
+  it.each([
+    [['--all'], { all: true }],
+    [['--function', 'report'], { function: 'report' }],
+    [['--condition', 'NodesLost'], { condition: 'NodesLost' }],
+    [['--function', 'report', '--condition', 'NodesLost'], { function: 'report', condition: 'NodesLost' }],
+  ])('sends again and purges %j', async (flags, selection) => {
+    answer = ({ url }, response) =>
+      json(response, 200, url.startsWith('/api/dead-letters?') ? { deadLetters: [] } : { redriven: 2, purged: 1 });
+    expect((await lambda(['queue', 'retry', ...flags])).stderr).toBe('2 dead letters were queued again.\n');
+    expect(received[0]).toMatchObject({ method: 'POST', url: '/api/dead-letters/redrive' });
+    expect(JSON.parse(received[0]?.body.toString() ?? '')).toEqual(selection);
+    const purged = await lambda(['queue', 'purge', ...flags, '--yes']);
+    expect(purged).toEqual({ status: 0, stdout: '', stderr: '1 dead letter was thrown away.\n' });
+    expect(received.at(-1)).toMatchObject({ method: 'POST', url: '/api/dead-letters/purge' });
+    expect(JSON.parse(received.at(-1)?.body.toString() ?? '')).toEqual(selection);
+  });
+
+  it('says so when some are left', async () => {
+    answer = ({ url }, response) =>
+      json(response, 200, url.startsWith('/api/dead-letters?') ? { deadLetters: [LETTER] } : { redriven: 2 });
+    expect((await lambda(['queue', 'retry', '--all'])).stderr).toContain('There still are some');
+    answer = (_request, response) => json(response, 200, { redriven: 0 });
+    expect((await lambda(['queue', 'retry', '--all'])).stderr).toBe('There are no such dead letters.\n');
+  });
+
+  it('purges by id, and many only when that is said', async () => {
+    answer = (_request, response) => void response.writeHead(204).end();
+    expect((await lambda(['queue', 'purge', 'a/b', 'c'])).stderr).toBe('Purged a/b.\nPurged c.\n');
+    expect(received[0]).toMatchObject({ method: 'DELETE', url: '/api/dead-letters/a%2Fb' });
+    received = [];
+    const refused = await lambda(['queue', 'purge', '--all']);
+    expect(refused).toMatchObject({ status: 2, stderr: expect.stringContaining('--yes') });
+    expect(received).toEqual([]);
+  });
+
+  it('cancels what is queued, and what runs', async () => {
+    answer = (_request, response) => json(response, 200, { id: 'x', cancelled: 'cancelled' });
+    expect((await lambda(['queue', 'cancel', 'a/b'])).stderr).toBe('a/b is cancelled.\n');
+    expect(received[0]).toMatchObject({ method: 'POST', url: '/api/executions/a%2Fb/cancel' });
+    answer = (_request, response) => json(response, 202, { id: 'x', cancelled: 'requested' });
+    expect((await lambda(['queue', 'cancel', 'x'])).stderr).toContain('told to stop');
+    answer = (_request, response) => error(response, 409, 'conflict', 'Nothing to cancel.');
+    expect((await lambda(['queue', 'cancel', 'x'])).status).toBe(5);
+  });
+
+  it.each([
+    [['queue', 'retry']],
+    [['queue', 'retry', 'id', '--all']],
+    [['queue', 'purge', '--yes']],
+    [['queue', 'purge', '--yes', '--all', '--function', 'report']],
+    [['queue', 'ls', '--condition', 'Bored']],
+    [['queue', 'ls', '--limit', '0']],
+    [['queue', 'get']],
+    [['queue', 'cancel']],
+  ])('%j is a mistake in the arguments, and asks no server', async (args) => {
+    expect((await lambda(args)).status).toBe(2);
+    expect(received).toEqual([]);
+  });
+});
+
+describe('lambda async', () => {
+  const SETTINGS = {
+    ...{ retries: 2, retryDelaysMs: [60_000, 90_000], maxAgeMs: 21_600_000 },
+    ...{ onSuccess: null, onFailure: { url: 'https://example.com/hook' } },
+  };
+
+  it('shows the settings of a function, as they can be typed', async () => {
+    answer = (_request, response) => json(response, 200, SETTINGS);
+    const { stdout } = await lambda(['async', 'report']);
+    expect(received[0]).toMatchObject({ method: 'GET', url: '/api/functions/report/async' });
+    expect(stdout).toBe(
+      'retries        2\nretry delays   1m,90s\nmax age        6h\non success     nowhere\non failure     https://example.com/hook\n',
+    );
+    expect(JSON.parse((await lambda(['async', 'report', '-o', 'json'])).stdout)).toEqual(SETTINGS);
+  });
+
+  it.each([
+    [
+      ['--retries', '1', '--retry-delays', '100ms,10s', '--max-age', '1h'],
+      { retries: 1, retryDelaysMs: [100, 10_000], maxAgeMs: 3_600_000 },
+    ],
+    [
+      ['--on-success', 'fn:next', '--on-failure', 'https://example.com/?a=b'],
+      { onSuccess: { function: 'next' }, onFailure: { url: 'https://example.com/?a=b' } },
+    ],
+    [['--no-on-success', '--no-on-failure'], { onSuccess: null, onFailure: null }],
+  ])('changes what is given alone: %j', async (flags, changes) => {
+    answer = (_request, response) => json(response, 200, SETTINGS);
+    expect((await lambda(['async', 'report', ...flags])).status).toBe(0);
+    expect(received[0]).toMatchObject({ method: 'PATCH', url: '/api/functions/report/async' });
+    expect(JSON.parse(received[0]?.body.toString() ?? '')).toEqual(changes);
+  });
+
+  it.each([
+    ['--retries', '6'],
+    ['--retry-delays', '1s,2h'],
+    ['--retry-delays', ''],
+    ['--retry-delays', '1s,1s,1s,1s,1s,1s'],
+    ['--max-age', '7h'],
+    ['--max-age', '500ms'],
+    ['--on-failure', 'alert'],
+    ['--on-failure', 'fn:a b'],
+    ['--on-failure', 'ftp://example.com'],
+  ])('%s %j is a mistake in the arguments, and asks no server', async (flag, value) => {
+    expect((await lambda(['async', 'report', flag, value])).status).toBe(2);
+    expect(received).toEqual([]);
   });
 });
 

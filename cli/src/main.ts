@@ -9,10 +9,12 @@ import {
   pastTime,
   wholeNumber,
 } from './arguments.js';
+import { addAsyncCommand } from './async-command.js';
 import { CliError } from './cli-error.js';
 import { readConfig } from './config.js';
 import { EXIT } from './exit-codes.js';
 import { Output } from './output.js';
+import { addQueueCommands, addReplayCommand } from './queue-commands.js';
 import { addScheduleCommands } from './schedule-commands.js';
 import { Session } from './session.js';
 
@@ -67,6 +69,9 @@ function buildProgram(session: Session): Command {
   addFunctionCommands(program, session);
   addExecutionCommands(program, session);
   addJobCommands(program, session);
+  addAsyncCommand(program, session);
+  addQueueCommands(program, session);
+  addReplayCommand(program, session);
   addScheduleCommands(program, session);
   addUp(program, session);
   addAgentCommands(program, session);
@@ -103,9 +108,16 @@ function addFunctionCommands(program: Command, session: Session): void {
       idempotencyKey,
     )
     .option('-v, --verbose', 'print the receipt on standard error')
+    .option('--async', 'queue it, and print its id instead: it runs, with retries, whatever fails meanwhile')
     .action(async (name, _options, command: Command) => {
-      const { invoke } = await import('./commands/invoke.js');
-      await invoke(session, name, command.optsWithGlobals());
+      const options = command.optsWithGlobals();
+      if (options.async === true) {
+        const { invokeAsync } = await import('./commands/invoke-async.js');
+        await invokeAsync(session, name, options);
+      } else {
+        const { invoke } = await import('./commands/invoke.js');
+        await invoke(session, name, options);
+      }
     });
   program
     .command('logs')

@@ -9,13 +9,19 @@ import { bytesText, printable } from './terminal-text.js';
  * JSON that an option names: `@file`, `-` for standard input, or the text itself. The bytes come back as they are.
  *
  * @param what for messages, such as `event`
- * @throws CliError for a mistake in the arguments: no such file, no JSON, over 6 MB
+ * @throws CliError for a mistake in the arguments: no such file, no JSON, over `bytesMax`
  */
-export async function readJsonArgument(session: Session, given: string, what: string, option: string): Promise<Buffer> {
+export async function readJsonArgument(
+  session: Session,
+  given: string,
+  what: string,
+  option: string,
+  bytesMax = PAYLOAD_BYTES_MAX,
+): Promise<Buffer> {
   const bytes = await readData(session, given, what);
-  if (bytes.byteLength > PAYLOAD_BYTES_MAX) {
+  if (bytes.byteLength > bytesMax) {
     throw usageError(
-      `The ${what} has ${bytes.byteLength} bytes; at most ${PAYLOAD_BYTES_MAX} (${bytesText(PAYLOAD_BYTES_MAX)}) are allowed.`,
+      `The ${what} has ${bytes.byteLength} bytes; at most ${bytesMax} (${bytesText(bytesMax)}) are allowed.`,
     );
   }
   if (bytes.byteLength === 0) return bytes;

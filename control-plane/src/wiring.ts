@@ -200,10 +200,11 @@ export async function wireControlPlane(
     log,
   });
 
+  const executions = new ExecutionTable(database);
   const queueDatabase = new Database({ url: databaseUrl, log, connectionsMax: 8, settings: QUEUE_PLANNING });
   lifecycle.onClose('queue database', () => queueDatabase.close());
   const asyncSystem: AsyncSystem = createAsyncSystem({
-    ...{ database, queueDatabase, functions, versions, invoke, log },
+    ...{ database, queueDatabase, functions, executions, versions, invoke, log },
     webhooks: new WebhookSender(new AddressPolicy(config.webhookNetworks)),
     agent: (nodeId) => {
       const session = registry.session(nodeId);
@@ -314,7 +315,6 @@ export async function wireControlPlane(
   lifecycle.onClose('builds', () => buildRunner.close());
   let httpPort = config.httpPort;
   const nodesNow = () => listNodes(nodeStore, registry);
-  const executions = new ExecutionTable(database);
   const api = createApi({
     keys,
     log,
@@ -341,7 +341,7 @@ export async function wireControlPlane(
       ...executionRoutes({ executions, asyncInvocations: asyncSystem.invocations, logs }),
       ...asyncRoutes({
         ...{ asyncInvocations: asyncSystem.invocations, deadLetters: asyncSystem.deadLetters },
-        ...{ settings: asyncSystem.settings, budget },
+        ...{ settings: asyncSystem.settings, replays: asyncSystem.replays, budget },
       }),
       ...metricRoutes({
         ...{ functions, metrics: new MetricTable(database), overview: new ProjectOverview(database) },

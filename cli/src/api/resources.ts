@@ -93,6 +93,19 @@ export interface TickResource {
   readonly count: number;
 }
 
+export interface DeadLetterResource {
+  readonly id: string;
+  readonly functionName: string;
+  readonly trigger: string;
+  readonly condition: string;
+  readonly attempts: number;
+  readonly losses: number;
+  readonly error?: { readonly errorType: string; readonly errorMessage: string } | null;
+  readonly payloadBytes: number;
+  readonly acceptedAt: string;
+  readonly diedAt: string;
+}
+
 type Shape = Readonly<Record<string, 'string' | 'number' | 'boolean' | 'string or null'>>;
 
 function fits(value: unknown, shape: Shape): boolean {
@@ -179,5 +192,19 @@ export function isTick(value: unknown): value is TickResource {
     outcome: 'string',
     invocationId: 'string or null',
     count: 'number',
+  });
+}
+
+export function isDeadLetter(value: unknown): value is DeadLetterResource {
+  return fits(value, {
+    id: 'string',
+    functionName: 'string',
+    trigger: 'string',
+    condition: 'string',
+    attempts: 'number',
+    losses: 'number',
+    payloadBytes: 'number',
+    acceptedAt: 'string',
+    diedAt: 'string',
   });
 }

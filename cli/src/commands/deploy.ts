@@ -5,14 +5,16 @@ import type { ApiClient } from '../api/client.js';
 import { usageError } from '../cli-error.js';
 import type { ServerFlags } from '../find-server.js';
 import type { Output } from '../output.js';
+import type { AsyncSettings } from '../project/async-settings.js';
 import { DOCKERFILE, packBuildContext } from '../project/build-context.js';
 import { listCodeFiles } from '../project/code-files.js';
 import { guessEntry } from '../project/guess-runtime.js';
-import { type Definition, readLambdaJson } from '../project/lambda-json.js';
+import { type Definition, type LambdaJson, readLambdaJson } from '../project/lambda-json.js';
 import { checkArchiveSize, packZip } from '../project/pack.js';
 import { type Archive, findFunction, uploadFunction } from '../project/upload-function.js';
 import type { Session } from '../session.js';
 import { bytesText, printable } from '../terminal-text.js';
+import { changeAsyncSettings } from './async-settings.js';
 import { deployImage } from './deploy-image.js';
 
 export interface DeployOptions extends ServerFlags {
@@ -35,10 +37,27 @@ export async function deploy(session: Session, path: string, options: DeployOpti
   });
   const type = found.isDirectory() ? 'folder' : await archiveType(place);
   const client = session.connect(options);
-  const definition = await readDefinition(place, found.isDirectory(), options);
+  const { async: settings, ...definition } = await readDefinition(place, found.isDirectory(), options);
   const upload = { client, definition, place, output: session.output };
   const url = type === 'folder' ? await deployFolder(upload) : await deployArchive(upload, type, found.size);
+  if (settings !== undefined) await applyAsyncSettings(client, definition.name, settings, session.output);
   await session.output.data(`${url}\n`);
+}
+
+/** They belong to the function and not to its versions, so they are a request of their own, which may be refused by itself. */
+async function applyAsyncSettings(
+  client: ApiClient,
+  name: string,
+  settings: Partial<AsyncSettings>,
+  output: Output,
+): Promise<void> {
+  try {
+    await changeAsyncSettings(client, name, settings);
+  } catch (err) {
+    output.note(`${name} is deployed, but "async" of its lambda.json could not be applied:`);
+    throw err;
+  }
+  output.note('Async invocations are tried as lambda.json says.');
 }
 
 type ArchiveType = 'application/zip' | 'application/gzip';
@@ -46,7 +65,11 @@ type ArchiveType = 'application/zip' | 'application/gzip';
 type NamedDefinition = Definition & { readonly name: string };
 
 /** Flags win over `lambda.json`; the name falls back to the folder's or archive's own. */
-async function readDefinition(place: string, isFolder: boolean, options: DeployOptions): Promise<NamedDefinition> {
+async function readDefinition(
+  place: string,
+  isFolder: boolean,
+  options: DeployOptions,
+): Promise<LambdaJson & { readonly name: string }> {
   const file = isFolder ? await readLambdaJson(join(place, 'lambda.json')) : undefined;
   const name = options.name ?? file?.name ?? basename(place).replace(/\.(zip|tar\.gz|tgz)$/i, '');
   if (!FUNCTION_NAME.test(name)) {

@@ -1,8 +1,7 @@
-import { createInterface } from 'node:readline/promises';
 import { type ApiClient, segment } from '../api/client.js';
 import { type FunctionResource, isFunction } from '../api/resources.js';
 import type { OutputFormat } from '../arguments.js';
-import { CliError } from '../cli-error.js';
+import { confirm } from '../confirm.js';
 import type { ServerFlags } from '../find-server.js';
 import type { Session } from '../session.js';
 import { renderFields, renderTable } from '../table.js';
@@ -77,19 +76,11 @@ export async function removeFunctions(
   options: RemoveOptions,
 ): Promise<void> {
   const client = session.connect(options);
-  if (options.yes !== true && process.stdin.isTTY && process.stderr.isTTY) await confirm(names);
+  if (options.yes !== true && process.stdin.isTTY && process.stderr.isTTY) {
+    await confirm(`Remove ${names.join(', ')} with all versions?`, 'Nothing was removed.');
+  }
   for (const name of names) {
     await client.json({ method: 'DELETE', path: `/api/functions/${segment(name)}` });
     session.output.note(`Removed ${name}.`);
-  }
-}
-
-async function confirm(names: readonly string[]): Promise<void> {
-  const prompt = createInterface({ input: process.stdin, output: process.stderr });
-  try {
-    const answer = await prompt.question(`Remove ${names.join(', ')} with all versions? [y/N] `);
-    if (!/^y(es)?$/i.test(answer.trim())) throw new CliError('Nothing was removed.');
-  } finally {
-    prompt.close();
   }
 }

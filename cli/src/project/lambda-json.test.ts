@@ -23,6 +23,18 @@ describe('lambda.json', () => {
     ['{ "image": { "command": "run" } }', '"image" must be an object'],
     ['{ "image": { "workingDirectory": "srv" } }', '"image" must be an object'],
     ['{ "keepPayloads": "no" }', '"keepPayloads" must be true or false'],
+    ['{ "async": 1 }', '"async" must be an object, as in {"retries": 1'],
+    ['{ "async": {\n "retries": 6 } }', 'lambda.json:2: "async.retries" must be a whole number, 0 to 5'],
+    ['{ "async": { "retryDelaysMs": [] } }', '"async.retryDelaysMs" must be a list of 1 to 5 whole numbers'],
+    ['{ "async": { "retryDelaysMs": [1, 3600001] } }', '"async.retryDelaysMs" must be a list'],
+    ['{ "async": { "maxAgeMs": 999 } }', '"async.maxAgeMs" must be a whole number of milliseconds, 1000 to 21600000'],
+    ['{ "async": { "onFailure": "alert" } }', '"async.onFailure" must be {"function": "<name>"}'],
+    ['{ "async": { "onSuccess": { "url": "a" } } }', '"async.onSuccess" must be'],
+    ['{ "async": { "onSuccess": { "function": "a", "url": "https://b" } } }', '"async.onSuccess" must be'],
+    ['{ "async": { "maxAge": 1 } }', 'unknown field "async.maxAge". Did you mean "maxAgeMs"?'],
+    ['{ "async": { "memory": 1 } }', 'unknown field "async.memory". Known fields: retries, retryDelaysMs'],
+    ['{ "async": { "$schema": "x" } }', 'unknown field "async.$schema"'],
+    ['{ "async": { "retries": 1, "retries": 1 } }', '"async.retries" is there twice'],
     ['{ "httpAuth": "none" }', '"httpAuth" must be one of "key", "public"'],
     ['{ "name": "a",\n "name": "b" }', 'lambda.json:2: "name" is there twice'],
     ['{\n  "memory": 128 }', 'lambda.json:2: unknown field "memory". Did you mean "memoryMb"?'],
@@ -51,6 +63,18 @@ describe('lambda.json', () => {
       runtime: 'image',
       image,
     });
+  });
+
+  it('may say how async invocations are tried', () => {
+    const async = {
+      retries: 0,
+      retryDelaysMs: [0, 100],
+      maxAgeMs: 1_000,
+      onSuccess: null,
+      onFailure: { url: 'https://a' },
+    };
+    expect(parseLambdaJson(JSON.stringify({ async }), 'lambda.json')).toEqual({ async });
+    expect(parseLambdaJson('{ "async": {} }', 'lambda.json')).toEqual({ async: {} });
   });
 
   it('keeps an environment variable whatever it is called', () => {

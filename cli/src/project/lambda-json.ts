@@ -3,6 +3,14 @@ import { FUNCTION_NAME } from '@lambda-fleet/common/limits';
 import { isRuntimeName, RUNTIME_NAMES, runtimeFamily } from '@lambda-fleet/common/runtime-names';
 import { type Node, type ParseError, parseTree, printParseErrorCode } from 'jsonc-parser';
 import { usageError } from '../cli-error.js';
+import {
+  AGE_MS_MAX,
+  AGE_MS_MIN,
+  type AsyncSettings,
+  isDestination,
+  isRetryDelays,
+  RETRIES_MAX,
+} from './async-settings.js';
 
 /** The API's *definition* of a function; what is absent keeps its value or gets the server's default. */
 export interface Definition {
@@ -33,12 +41,22 @@ export interface Definition {
   };
 }
 
+/** All that the file may say. */
+export interface LambdaJson extends Definition {
+  /** Of the function and not of its versions: another request. */
+  readonly async?: Partial<AsyncSettings>;
+}
+
 interface Field {
   /** Completes the sentence "`name` must be …". */
   readonly mustBe: string;
   /** `runtime` is what the file says of it. */
   readonly accepts: (value: unknown, runtime: unknown) => boolean;
+  /** Of an object: what may be in it. */
+  readonly fields?: Fields;
 }
+
+type Fields = Readonly<Record<string, Field>>;
 
 const text = (mustBe: string, pattern: RegExp): Field => ({
   mustBe,
@@ -55,13 +73,29 @@ const oneOf = (values: readonly string[]): Field => ({
   accepts: (value) => typeof value === 'string' && values.includes(value),
 });
 
+const DESTINATION: Field = {
+  mustBe: '{"function": "<name>"}, {"url": "https://…"} or null',
+  accepts: isDestination,
+};
+
+const ASYNC_FIELDS: Readonly<Record<keyof AsyncSettings, Field>> = {
+  retries: number('a whole number', 0, RETRIES_MAX),
+  retryDelaysMs: {
+    mustBe: `a list of 1 to ${RETRIES_MAX} whole numbers of milliseconds, each at most an hour`,
+    accepts: isRetryDelays,
+  },
+  maxAgeMs: number('a whole number of milliseconds', AGE_MS_MIN, AGE_MS_MAX),
+  onSuccess: DESTINATION,
+  onFailure: DESTINATION,
+};
+
 const isProgram = (handler: string, runtime: unknown): boolean =>
   runtime === undefined
     ? handler === 'bootstrap'
     : typeof runtime === 'string' && isRuntimeName(runtime) && runtimeFamily(runtime) === 'provided';
 
 /** The ranges are the server's, which has the last word; checked here because here the line is known. */
-const FIELDS: Readonly<Record<keyof Definition, Field>> = {
+const FIELDS: Readonly<Record<keyof LambdaJson, Field>> = {
   name: text('1 to 64 letters, digits, "-" or "_"', FUNCTION_NAME),
   runtime: oneOf(RUNTIME_NAMES),
   handler: {
@@ -99,6 +133,11 @@ const FIELDS: Readonly<Record<keyof Definition, Field>> = {
     mustBe: 'an object, as in {"port": 8080, "entrypoint": [], "command": [], "workingDirectory": "/"}',
     accepts: isImageSettings,
   },
+  async: {
+    mustBe: 'an object, as in {"retries": 1, "onFailure": {"function": "alert"}}',
+    accepts: (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+    fields: ASYNC_FIELDS,
+  },
 };
 
 function isImageSettings(value: unknown): boolean {
@@ -114,7 +153,7 @@ function isImageSettings(value: unknown): boolean {
 }
 
 /** Reads `lambda.json` (JSON with comments and trailing commas). Undefined when there is none. */
-export async function readLambdaJson(file: string): Promise<Definition | undefined> {
+export async function readLambdaJson(file: string): Promise<LambdaJson | undefined> {
   let source: string;
   try {
     source = await readFile(file, 'utf8');
@@ -126,7 +165,7 @@ export async function readLambdaJson(file: string): Promise<Definition | undefin
 }
 
 /** Every message starts with `file:line`, so that editors and people find the place. */
-export function parseLambdaJson(source: string, file: string): Definition {
+export function parseLambdaJson(source: string, file: string): LambdaJson {
   const at = (offset: number) => `${file}:${source.slice(0, offset).split('\n').length}`;
   const errors: ParseError[] = [];
   const root = parseTree(source.replace(/^\uFEFF/, ' '), errors, { allowTrailingComma: true });
@@ -137,28 +176,37 @@ export function parseLambdaJson(source: string, file: string): Definition {
   }
   if (root?.type !== 'object') throw usageError(`${at(0)}: the file must hold one object.`);
 
-  const definition: Record<string, unknown> = {};
-  const properties = root.children ?? [];
-  const runtime = properties.find(({ children }) => children?.[0]?.value === 'runtime')?.children?.[1]
+  const runtime = root.children?.find(({ children }) => children?.[0]?.value === 'runtime')?.children?.[1]
     ?.value as unknown;
-  for (const property of properties) {
-    const [key, node] = property.children ?? [];
-    if (key === undefined || node === undefined) continue;
-    const name = String(key.value);
-    if (name === '$schema') continue;
-    if (!isFieldName(name)) throw usageError(`${at(key.offset)}: unknown field "${name}".${suggestion(name)}`);
-    if (Object.hasOwn(definition, name)) throw usageError(`${at(key.offset)}: "${name}" is there twice.`);
-    const value = plainValue(node);
-    if (!FIELDS[name].accepts(value, runtime)) {
-      throw usageError(`${at(node.offset)}: "${name}" must be ${FIELDS[name].mustBe}.`);
-    }
-    definition[name] = value;
-  }
+  checkFields(root, FIELDS, '', { at, runtime });
+  const { $schema: _, ...definition } = plainValue(root) as Record<string, unknown>;
   return definition;
 }
 
-function isFieldName(name: string): name is keyof Definition {
-  return Object.hasOwn(FIELDS, name);
+interface Place {
+  readonly at: (offset: number) => string;
+  readonly runtime: unknown;
+}
+
+/** @param inside of which field, with a dot behind it, for messages */
+function checkFields(object: Node, fields: Fields, inside: string, place: Place): void {
+  const { at, runtime } = place;
+  const seen = new Set<string>();
+  for (const { children: [key, node] = [] } of object.children ?? []) {
+    if (key === undefined || node === undefined) continue;
+    const name = String(key.value);
+    if (name === '$schema' && inside === '') continue;
+    const field = Object.hasOwn(fields, name) ? fields[name] : undefined;
+    if (field === undefined) {
+      throw usageError(`${at(key.offset)}: unknown field "${inside}${name}".${suggestion(name, fields)}`);
+    }
+    if (seen.has(name)) throw usageError(`${at(key.offset)}: "${inside}${name}" is there twice.`);
+    seen.add(name);
+    if (!field.accepts(plainValue(node), runtime)) {
+      throw usageError(`${at(node.offset)}: "${inside}${name}" must be ${field.mustBe}.`);
+    }
+    if (field.fields !== undefined) checkFields(node, field.fields, `${inside}${name}.`, place);
+  }
 }
 
 function plainValue(node: Node): unknown {
@@ -181,7 +229,7 @@ function syntaxText(error: ParseError): string {
 }
 
 /** Names that people bring from elsewhere. */
-const MEANT: Readonly<Record<string, keyof Definition>> = {
+const MEANT: Readonly<Record<string, keyof Definition | keyof AsyncSettings>> = {
   memory: 'memoryMb',
   memorysize: 'memoryMb',
   cpu: 'cpus',
@@ -192,10 +240,13 @@ const MEANT: Readonly<Record<string, keyof Definition>> = {
   environmentvariables: 'environment',
   auth: 'httpAuth',
   functionname: 'name',
+  retrydelays: 'retryDelaysMs',
+  maxage: 'maxAgeMs',
 };
 
-function suggestion(name: string): string {
+function suggestion(name: string, fields: Fields): string {
   const plain = name.toLowerCase().replaceAll(/[^a-z]/g, '');
-  const meant = MEANT[plain] ?? Object.keys(FIELDS).find((field) => field.toLowerCase() === plain);
-  return meant === undefined ? ` Known fields: ${Object.keys(FIELDS).join(', ')}.` : ` Did you mean "${meant}"?`;
+  const meant = MEANT[plain] ?? Object.keys(fields).find((field) => field.toLowerCase() === plain);
+  if (meant !== undefined && Object.hasOwn(fields, meant)) return ` Did you mean "${meant}"?`;
+  return ` Known fields: ${Object.keys(fields).join(', ')}.`;
 }

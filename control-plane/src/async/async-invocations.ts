@@ -5,7 +5,7 @@ import type { ResolvedVersion } from '../functions/resolved-version.js';
 import type { RequestIdentity } from '../idempotency/idempotency-key.js';
 import type { NewAsyncInvocation } from './async-invocation.js';
 import type { Intake } from './intake.js';
-import type { OpenInvocation, OpenInvocations, QueueOverview } from './open-invocations.js';
+import type { OpenFilter, OpenInvocation, OpenInvocations, QueueOverview } from './open-invocations.js';
 
 export interface AsyncInvocationsOptions {
   readonly intake: Intake;
@@ -62,6 +62,11 @@ export class AsyncInvocations {
 
   find(projectId: string, id: string): Promise<OpenInvocation | undefined> {
     return this.options.open.find(projectId, id);
+  }
+
+  /** Newest first. */
+  list(projectId: string, filter: OpenFilter): Promise<readonly OpenInvocation[]> {
+    return this.options.open.list(projectId, filter);
   }
 
   overview(projectId: string): Promise<QueueOverview> {

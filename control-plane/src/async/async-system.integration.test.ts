@@ -5,6 +5,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Database } from '../db/database.js';
 import { startTestPostgres, type TestPostgres } from '../db/test-postgres.js';
 import { bodiesOf } from '../executions/execution-bodies.js';
+import { ExecutionTable } from '../executions/execution-table.js';
 import { FunctionTable } from '../functions/function-table.js';
 import { VersionCache } from '../functions/version-cache.js';
 import type { InvocationRequest, InvocationResult, Invoke } from '../invocations/invocation.js';
@@ -89,7 +90,16 @@ describe('async invocations', () => {
     };
     const functions = new FunctionTable(database);
     const system = createAsyncSystem({
-      ...{ database, queueDatabase, functions, versions: new VersionCache(functions), invoke, log, concurrencyMax },
+      ...{
+        database,
+        queueDatabase,
+        functions,
+        executions: new ExecutionTable(database),
+        versions: new VersionCache(functions),
+        invoke,
+        log,
+        concurrencyMax,
+      },
       webhooks: new WebhookSender(new AddressPolicy(['127.0.0.0/8'])),
       agent: (nodeId) => agents.get(nodeId),
       ready: () => true,

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { Database } from '../db/database.js';
+import type { ExecutionTable } from '../executions/execution-table.js';
 import { resolvedVersionOf } from '../functions/function-record.js';
 import type { FunctionTable } from '../functions/function-table.js';
 import type { VersionCache } from '../functions/version-cache.js';
@@ -17,6 +18,7 @@ import type { QueueLimits } from './enqueue.js';
 import { Intake } from './intake.js';
 import { LateResults } from './late-results.js';
 import { OpenInvocations } from './open-invocations.js';
+import { Replays } from './replays.js';
 import { createRunFunction } from './run-function.js';
 import { createRunWebhook } from './run-webhook.js';
 
@@ -25,6 +27,7 @@ export interface AsyncSystemOptions {
   /** To the same database, with {@link QUEUE_PLANNING}: for statements by which the queue moves. */
   readonly queueDatabase: Database;
   readonly functions: FunctionTable;
+  readonly executions: ExecutionTable;
   readonly versions: VersionCache;
   readonly invoke: Invoke;
   readonly webhooks: WebhookSender;
@@ -41,6 +44,7 @@ export interface AsyncSystem {
   readonly invocations: AsyncInvocations;
   readonly deadLetters: DeadLetters;
   readonly settings: AsyncSettingsTable;
+  readonly replays: Replays;
   readonly runner: AsyncRunner;
   readonly lateResults: LateResults;
   /** A node has connected: it may know how adrift invocations ended, and can take new ones. */
@@ -49,8 +53,20 @@ export interface AsyncSystem {
 }
 
 export function createAsyncSystem(options: AsyncSystemOptions): AsyncSystem {
-  const { database, queueDatabase, functions, versions, invoke, webhooks, agent, ready, limits, concurrencyMax, log } =
-    options;
+  const {
+    database,
+    queueDatabase,
+    functions,
+    executions,
+    versions,
+    invoke,
+    webhooks,
+    agent,
+    ready,
+    limits,
+    concurrencyMax,
+    log,
+  } = options;
   const resolve = (projectId: string, name: string) => versions.resolve(projectId, name);
   const settler: AttemptSettler = new AttemptSettler({
     database: queueDatabase,
@@ -85,10 +101,11 @@ export function createAsyncSystem(options: AsyncSystemOptions): AsyncSystem {
   });
   const lateResults = new LateResults({ database: queueDatabase, settler, log });
   const wake = (): void => runner.wake();
+  const intake = new Intake({ database: queueDatabase, limits, onStored: wake });
   runner.start();
   return {
     invocations: new AsyncInvocations({
-      intake: new Intake({ database: queueDatabase, limits, onStored: wake }),
+      intake,
       open: new OpenInvocations(database),
       cancelRunning: (id) => {
         if (!runner.cancel(id)) void adrift.look();
@@ -96,6 +113,7 @@ export function createAsyncSystem(options: AsyncSystemOptions): AsyncSystem {
     }),
     deadLetters: new DeadLetters(database, limits, wake),
     settings: new AsyncSettingsTable(database, webhooks),
+    replays: new Replays({ database, executions, functions, intake }),
     runner,
     lateResults,
     nodeConnected: () => {

@@ -1,5 +1,6 @@
 import type { Database } from '../db/database.js';
 import type { ExecutionError, ExecutionReceipt } from '../db/schema.js';
+import { firstIdOf } from '../executions/execution-table.js';
 
 /** An async invocation that has not ended, as the API shows it among executions. */
 export interface OpenInvocation {
@@ -32,6 +33,18 @@ export interface QueueOverview {
   readonly deadLetters: number;
   /** Those with most queued, at most a hundred. */
   readonly functions: readonly { readonly name: string; readonly queued: number; readonly queuedBytes: number }[];
+}
+
+/** Which of them; absent is any. */
+export interface OpenFilter {
+  readonly functionName?: string;
+  readonly trigger?: string;
+  readonly status?: 'queued' | 'running';
+  /** Accepted at this time or later, and before this one. */
+  readonly since?: Date;
+  readonly until?: Date;
+  readonly beforeId?: string;
+  readonly limit: number;
 }
 
 export type Cancelled = 'cancelled' | 'requested' | 'not_open';
@@ -78,7 +91,7 @@ export class OpenInvocations {
   /** Newest first. */
   list(
     projectId: string,
-    { functionName, beforeId, limit }: { functionName?: string; beforeId?: string; limit: number },
+    { functionName, trigger, status, since, until, beforeId, limit }: OpenFilter,
   ): Promise<readonly OpenInvocation[]> {
     return this.database.run(
       'list async invocations',
@@ -88,6 +101,10 @@ export class OpenInvocations {
         from async_invocations
         where project_id = ${projectId}
           ${functionName === undefined ? sql`` : sql`and function_name = ${functionName}`}
+          ${trigger === undefined ? sql`` : sql`and trigger = ${trigger}`}
+          ${status === undefined ? sql`` : sql`and status = ${status}`}
+          ${since === undefined ? sql`` : sql`and id >= ${firstIdOf(since)}`}
+          ${until === undefined ? sql`` : sql`and id < ${firstIdOf(until)}`}
           ${beforeId === undefined ? sql`` : sql`and id < ${beforeId}`}
         order by id desc limit ${limit}`,
     );

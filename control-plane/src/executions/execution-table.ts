@@ -17,9 +17,9 @@ export interface Execution {
   readonly error: ExecutionError | null;
   readonly receipt: ExecutionReceipt;
   readonly nodeId: string | null;
-  /** Attempts that its function answers for. */
   /** The number of the last attempt: all are counted, whoever answers for them. */
   readonly epoch: number;
+  /** Attempts that its function answers for. */
   readonly attempts: number;
   /** When an async invocation was accepted. */
   readonly acceptedAt: Date | null;
@@ -64,9 +64,7 @@ export class ExecutionTable {
   /** Newest first: in the order in which they were asked for. */
   async list(projectId: string, filter: ExecutionFilter): Promise<ExecutionPage> {
     const { trigger, beforeId, limit } = filter;
-    if (beforeId !== undefined && !isExecutionId(beforeId)) {
-      throw new FleetError('invalid_request', 'cursor is not one that this list gave out.', { field: 'cursor' });
-    }
+    checkCursor(beforeId);
     const asked = outcomeOf(filter.status);
     if (asked !== undefined && filter.outcome !== undefined && filter.outcome !== asked) {
       return { executions: [], nextBeforeId: undefined };
@@ -142,11 +140,17 @@ function withStatus<T extends ExecutionRow>({ id, functionName, version, trigger
 }
 
 /** The least id of an invocation of this time: a UUID of version 7 begins with its milliseconds, in 48 bits. */
-function firstIdOf(time: Date): string {
+export function firstIdOf(time: Date): string {
   const digits = Math.min(time.getTime(), 2 ** 48 - 1)
     .toString(16)
     .padStart(12, '0');
   return `${digits.slice(0, 8)}-${digits.slice(8)}-0000-0000-000000000000`;
+}
+
+/** @throws FleetError `invalid_request` */
+export function checkCursor(beforeId: string | undefined): void {
+  if (beforeId === undefined || isExecutionId(beforeId)) return;
+  throw new FleetError('invalid_request', 'cursor is not one that this list gave out.', { field: 'cursor' });
 }
 
 export function isExecutionId(id: string): boolean {

@@ -47,6 +47,17 @@ export class FunctionTable {
     return row;
   }
 
+  /** The id of a function's version by its number; undefined when there is none. */
+  async versionId(projectId: string, name: string, number: number): Promise<string | undefined> {
+    const [row] = await this.database.run(
+      'find version by number',
+      (sql) => sql<{ id: string }[]>`
+        select v.id from functions f join versions v on v.function_id = f.id
+        where f.project_id = ${projectId} and f.name = ${name} and v.number = ${number}`,
+    );
+    return row?.id;
+  }
+
   async findByRoute(projectId: string, route: string): Promise<FunctionRecord | undefined> {
     if (!FUNCTION_NAME.test(route)) return undefined;
     const [row] = await this.database.run(

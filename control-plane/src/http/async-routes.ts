@@ -4,6 +4,8 @@ import { z } from 'zod';
 import type { AsyncInvocations } from '../async/async-invocations.js';
 import type { AsyncSettingsTable } from '../async/async-settings.js';
 import type { DeadLetterDetail, DeadLetterFilter, DeadLetters } from '../async/dead-letters.js';
+import type { Replays } from '../async/replays.js';
+import { checkCursor } from '../executions/execution-table.js';
 import { functionName } from '../functions/definition.js';
 import { parseInput } from '../functions/parse-input.js';
 import type { ApiRoute } from './api-route.js';
@@ -15,6 +17,7 @@ export interface AsyncRoutesOptions {
   readonly asyncInvocations: AsyncInvocations;
   readonly deadLetters: DeadLetters;
   readonly settings: AsyncSettingsTable;
+  readonly replays: Replays;
   readonly budget: BodyBudget;
 }
 
@@ -29,13 +32,24 @@ const selection = z.strictObject(
   'must be an object',
 );
 
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+const replay = z.strictObject(
+  {
+    version: z
+      .int('must be the number of a version')
+      .min(1, 'must be the number of a version')
+      .max(2_147_483_647, 'must be the number of a version')
+      .optional(),
+  },
+  'must be an object',
+);
+
 const SETTINGS_BYTES_MAX = 16 * 1024;
 
 export function asyncRoutes({
   asyncInvocations,
   deadLetters,
   settings,
+  replays,
   budget,
 }: AsyncRoutesOptions): readonly ApiRoute[] {
   const selected = async (body: Promise<unknown>): Promise<DeadLetterFilter> => {
@@ -67,6 +81,16 @@ export function asyncRoutes({
       },
     },
     {
+      method: 'POST',
+      path: '/api/executions/:id/replay',
+      policy: 'key',
+      handle: async (c, { projectId }) => {
+        const { version } = parseInput(replay, await readJson(c, budget, SETTINGS_BYTES_MAX, {}));
+        const id = await replays.replay(projectId, param(c, 'id'), version);
+        return c.json({ id, status: 'queued' }, 202, { location: `/api/executions/${id}` });
+      },
+    },
+    {
       method: 'GET',
       path: '/api/queue',
       policy: 'key',
@@ -80,9 +104,7 @@ export function asyncRoutes({
         const limit = readLimit(c, 50);
         const { function: functionName, condition } = parseInput(listFilter, c.req.query());
         const beforeId = decodeCursor(c);
-        if (beforeId !== undefined && !UUID.test(beforeId)) {
-          throw new FleetError('invalid_request', 'cursor is not one that this list gave out.', { field: 'cursor' });
-        }
+        checkCursor(beforeId);
         const found = await deadLetters.list(projectId, { functionName, condition }, beforeId, limit + 1);
         const page = found.slice(0, limit);
         const last = page.at(-1);

@@ -10,6 +10,7 @@ import type { LogTable } from '../logs/log-table.js';
 import { withPlatformLines } from '../logs/platform-lines.js';
 import type { ApiRoute } from './api-route.js';
 import { param } from './function-routes.js';
+import { listWithOpen, OPEN_STATUSES } from './list-executions.js';
 import { decodeCursor, encodeCursor, readLimit, readTime } from './read-input.js';
 
 const TRIGGERS = [
@@ -30,10 +31,12 @@ export interface ExecutionRoutesOptions {
   readonly logs: LogTable;
 }
 
+const ALL_STATUSES = [...OPEN_STATUSES, ...STATUSES];
+
 const filter = z.object({
   function: functionName.optional(),
   outcome: z.enum(OUTCOMES, `must be one of ${OUTCOMES.join(', ')}`).optional(),
-  status: z.enum(STATUSES, `must be one of ${STATUSES.join(', ')}`).optional(),
+  status: z.enum(ALL_STATUSES, `must be one of ${ALL_STATUSES.join(', ')}`).optional(),
   trigger: z.enum(TRIGGERS, `must be one of ${TRIGGERS.join(', ')}`).optional(),
 });
 
@@ -46,9 +49,14 @@ export function executionRoutes({ executions, asyncInvocations, logs }: Executio
       handle: async (c, { projectId }) => {
         const limit = readLimit(c, 50);
         const { function: functionName, outcome, status, trigger } = parseInput(filter, c.req.query());
-        const page = await executions.list(projectId, {
-          ...{ functionName, outcome, status, trigger, beforeId: decodeCursor(c), limit },
+        const isOpen = status === 'queued' || status === 'running';
+        const asked = {
+          ...{ functionName, outcome, status: isOpen ? undefined : status, trigger, beforeId: decodeCursor(c), limit },
           ...{ since: readTime(c, 'since'), until: readTime(c, 'until') },
+        };
+        const page = await listWithOpen(projectId, asked, isOpen ? status : undefined, {
+          executions,
+          asyncInvocations,
         });
         const nextCursor = page.nextBeforeId === undefined ? null : encodeCursor(page.nextBeforeId);
         return c.json({ executions: page.executions, nextCursor });

@@ -15,7 +15,13 @@ export function mediaType(c: ApiContext): string {
 }
 
 /** @throws FleetError `unsupported_media_type`, `invalid_request`, `payload_too_large` */
-export async function readJson(c: ApiContext, budget: BodyBudget, bytesMax = JSON_BODY_BYTES_MAX): Promise<unknown> {
+export async function readJson(
+  c: ApiContext,
+  budget: BodyBudget,
+  bytesMax = JSON_BODY_BYTES_MAX,
+  /** What no body at all stands for; without it that is an error. */
+  ifEmpty?: object,
+): Promise<unknown> {
   const type = mediaType(c);
   if (type !== '' && type !== 'application/json') {
     throw new FleetError(
@@ -25,6 +31,7 @@ export async function readJson(c: ApiContext, budget: BodyBudget, bytesMax = JSO
   }
   const body = await collectBody(c.env.incoming, bytesMax, budget);
   try {
+    if (body.bytes.length === 0 && ifEmpty !== undefined) return ifEmpty;
     return parseJson(body.bytes.toString('utf8'), 'The body');
   } finally {
     body.release();

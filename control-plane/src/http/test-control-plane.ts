@@ -138,8 +138,9 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
   const table = new JobTable(database, { queuedMax: 20, argsBytesMax: 8 * 1024 * 1024 });
   const jobs = new Jobs({ table, runner, waiters });
 
+  const executions = new ExecutionTable(database);
   const asyncSystem = createAsyncSystem({
-    ...{ database, queueDatabase: database, functions, versions, invoke, log, concurrencyMax: 16 },
+    ...{ database, queueDatabase: database, functions, executions, versions, invoke, log, concurrencyMax: 16 },
     webhooks: new WebhookSender(new AddressPolicy()),
     agent: () => undefined,
     ready: () => true,
@@ -152,7 +153,6 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
   const history = new TickHistory(database);
   const schedules = new Schedules({ table: scheduleTable, due, history, ticker, perProjectMax: 10 });
 
-  const executions = new ExecutionTable(database);
   const images = new ImageStore(database, artifacts);
   const deployer = new Deployer({ functions, artifacts, images, cache: versions, invoke, forgetVersions, log });
   const registry = new NodeRegistry({ onRoom: () => {}, onGone: () => {} });
@@ -191,7 +191,7 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
       ...executionRoutes({ executions, asyncInvocations: asyncSystem.invocations, logs }),
       ...asyncRoutes({
         ...{ asyncInvocations: asyncSystem.invocations, deadLetters: asyncSystem.deadLetters },
-        ...{ settings: asyncSystem.settings, budget },
+        ...{ settings: asyncSystem.settings, replays: asyncSystem.replays, budget },
       }),
       ...metricRoutes({
         ...{ functions, metrics: new MetricTable(database), overview: new ProjectOverview(database) },

@@ -96,6 +96,7 @@ describe('executions and logs', () => {
         statusCode: 200,
         error: null,
         attempts: 1,
+        epoch: 1,
         acceptedAt: null,
       },
       receipt: { runMs: 1_000.5, memoryMb: 128, memoryPeakBytes: 41_943_040, initMs: 12.344 },

@@ -34,31 +34,55 @@ const NOT_PUBLIC = [
 
 /** Decides where webhooks may be sent. */
 export class AddressPolicy {
-  readonly #refused = new BlockList();
-  readonly #allowed = new BlockList();
+  readonly #refused = new Networks();
+  readonly #allowed = new Networks();
 
   /** @param allowed networks that an operator lets in all the same, like `10.1.0.0/16`. @throws Error for what is none */
   constructor(allowed: readonly string[] = []) {
-    for (const network of NOT_PUBLIC) add(this.#refused, network);
-    for (const network of allowed) add(this.#allowed, network);
+    for (const network of NOT_PUBLIC) this.#refused.add(network);
+    for (const network of allowed) this.#allowed.add(network);
   }
 
-  /** @param address an IP address as text */
+  /** @param address as text; what is none is refused, as is one with a zone, which only means something on its own link */
   permits(address: string): boolean {
-    const kind = isIP(address) === 6 ? 'ipv6' : 'ipv4';
-    // `::ffff:127.0.0.1` is checked as the IPv4 address that it is.
-    const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
-    if (mapped !== undefined) return this.permits(mapped);
-    return this.#allowed.check(address, kind) || !this.#refused.check(address, kind);
+    const plain = plainAddress(address);
+    return plain !== undefined && (this.#allowed.include(plain) || !this.#refused.include(plain));
   }
 }
 
-function add(list: BlockList, network: string): void {
-  const [address = '', prefix] = network.split('/');
-  const version = isIP(address);
-  const bits = Number(prefix ?? (version === 6 ? 128 : 32));
-  if (version === 0 || !Number.isInteger(bits) || bits < 0 || bits > (version === 6 ? 128 : 32)) {
-    throw new Error(`${network} is not a network like 10.1.0.0/16`);
+/**
+ * Networks of both families, in a list each: a `BlockList` that holds both compares an IPv4 address with IPv6 networks as if
+ * it were `::ffff:a.b.c.d`, and `::/3` includes that.
+ */
+class Networks {
+  readonly #lists = { 4: new BlockList(), 6: new BlockList() };
+
+  /** @throws Error for what is no network */
+  add(network: string): void {
+    const [address = '', prefix] = network.split('/');
+    const family = isIP(address);
+    const bits = prefix === undefined ? bitsOf(family) : /^\d+$/.test(prefix) ? Number(prefix) : Number.NaN;
+    if ((family !== 4 && family !== 6) || !(bits <= bitsOf(family))) {
+      throw new Error(`${network} is not a network like 10.1.0.0/16`);
+    }
+    this.#lists[family].addSubnet(address, bits, `ipv${family}`);
   }
-  list.addSubnet(address, bits, version === 6 ? 'ipv6' : 'ipv4');
+
+  include(address: string): boolean {
+    const family = isIP(address);
+    return (family === 4 || family === 6) && this.#lists[family].check(address, `ipv${family}`);
+  }
+}
+
+const bitsOf = (family: number): number => (family === 6 ? 128 : 32);
+
+/** The IPv4 address that a mapped one stands for (`::ffff:127.0.0.1`, `::ffff:7f00:1`), and any other one in its one spelling. */
+function plainAddress(address: string): string | undefined {
+  if (isIP(address) === 4) return address;
+  if (isIP(address) === 0 || address.includes('%')) return undefined;
+  const written = new URL(`http://[${address}]`).hostname.slice(1, -1);
+  const [, high, low] = /^::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})$/.exec(written) ?? [];
+  if (high === undefined || low === undefined) return written;
+  const [a, b] = [Number.parseInt(high, 16), Number.parseInt(low, 16)];
+  return [a >> 8, a & 255, b >> 8, b & 255].join('.');
 }
