@@ -72,7 +72,7 @@ export class AsyncRunner {
       what: 'the beginnings of async attempts',
       commit: (attempts) => beginAttempts(options.database, attempts),
       batchMax: 500,
-      inFlightMax: 2,
+      inFlightMax: 1,
       pendingMax: 20_000,
     });
   }

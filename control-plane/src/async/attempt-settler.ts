@@ -47,7 +47,9 @@ export class AttemptSettler {
       what: 'the ends of async attempts',
       commit: (settlements) => settleAttempts(options.database, settlements),
       batchMax: 500,
-      inFlightMax: 2,
+      inFlightMax: 1,
+      // Nobody waits for it: the place on the node is free already.
+      lingerMs: 4,
       pendingMax: 20_000,
       sizeOf: sizeOf,
       batchSizeMax: BATCH_BYTES_MAX,

@@ -15,11 +15,20 @@ export interface ClaimOptions {
 /** Lanes that are looked at by one statement. */
 const LANES_MAX = 64;
 
+/** The class of our advisory locks. Arbitrary, and the same in every process. */
+const CLAIM_LOCK = 1_818_324_581;
+
 /**
  * Takes queued invocations that are due, for one attempt each: queued → running, with the next epoch and a lease.
  *
- * The lanes that were served least are locked first, skipping those that another process has; then the first invocations of
+ * The lanes that were served least are looked at, without those that another process is looking at; the first invocations of
  * each are read by an index, so the cost does not grow with how many wait. One lane's turn goes up by one per invocation.
+ *
+ * What keeps two processes from the same lane is an advisory lock and not that of its row, which is taken at the very end:
+ * whoever hands invocations in needs the row, and would have to wait for all of this. An invocation that was taken a moment
+ * ago is seen as queued and is not taken again, because its row is looked at once more when it is written.
+ *
+ * (That it is not running, and not that it is queued: the index of what is queued would be thought to be the way to it.)
  *
  * Rows that were committed after this statement began are not seen, though their lane may be: such a lane is left as due.
  */
@@ -36,7 +45,8 @@ export async function claimInvocations(
       ), ready as (
         select l.id, l.virtual_time from lanes l
         where l.next_due <= now() and not exists (select from shares where shares.id = l.id and shares.share = 0)
-        order by l.virtual_time limit ${Math.min(limit, LANES_MAX)} for update skip locked
+          and pg_try_advisory_xact_lock(${CLAIM_LOCK}::integer, hashtext(l.id::text))
+        order by l.virtual_time limit ${Math.min(limit, LANES_MAX)}
       ), due as (
         select a.id, row_number() over (partition by r.id order by a.not_before, a.id) as turn, r.virtual_time
         from ready r left join shares on shares.id = r.id cross join lateral (
@@ -49,7 +59,7 @@ export async function claimInvocations(
       ), taken as (
         update async_invocations a set status = 'running', epoch = a.epoch + 1, owner = ${owner}::uuid,
           lease_until = now() + ${leaseMs} * interval '1 millisecond', node_id = null, boot_id = null, started_at = null
-        from chosen where a.id = chosen.id and a.status = 'queued'
+        from chosen where a.id = chosen.id and a.status <> 'running'
         returning a.*
       ), served as (
         update lanes l set
@@ -61,8 +71,12 @@ export async function claimInvocations(
             order by a.not_before, a.id limit 1
           ), now()) end
         from (
-          select ready.id, count(taken.id) as invocations, coalesce(sum(octet_length(taken.payload)), 0) as bytes
-          from ready left join taken on taken.lane_id = ready.id group by ready.id
+          select locked.id, of.invocations, of.bytes
+          from lanes locked join (
+            select ready.id, count(taken.id) as invocations, coalesce(sum(octet_length(taken.payload)), 0) as bytes
+            from ready left join taken on taken.lane_id = ready.id group by ready.id
+          ) of on of.id = locked.id
+          order by locked.id for update of locked
         ) s
         where l.id = s.id
       )

@@ -38,8 +38,8 @@ export class Intake {
         return stored;
       },
       batchMax: 500,
-      // Two, so that one is written while the other one's commit reaches the disk.
-      inFlightMax: 2,
+      // All take the lock of the lane: a second one would wait for the first, holding a connection.
+      inFlightMax: 1,
       pendingMax: 10_000,
       sizeOf: ({ invocation }) => invocation.payload.length,
       batchSizeMax: BATCH_BYTES_MAX,

@@ -119,14 +119,8 @@ export class OpenInvocations {
     const [row] = await this.database.run(
       'cancel async invocation',
       (sql) => sql<{ removed: string | null; requested: string | null }[]>`
-        with lane as (
-          select l.id from lanes l
-          where l.id = (select lane_id from async_invocations where id = ${id} and project_id = ${projectId})
-          for update
-        ), removed as (
-          delete from async_invocations a using lane
-          where a.id = ${id} and a.project_id = ${projectId} and a.status = 'queued' and a.lane_id = lane.id
-          returning a.*
+        with removed as (
+          delete from async_invocations where id = ${id} and project_id = ${projectId} and status <> 'running' returning *
         ), drained as (
           update lanes l set queued = l.queued - 1, queued_bytes = l.queued_bytes - octet_length(r.payload),
             next_due = case when l.queued > 1 then l.next_due end

@@ -36,7 +36,7 @@ export interface Settlement {
  * again. For each: whether it was written. Not when another attempt has begun, it has ended already, or it is to be
  * cancelled and was to be queued again.
  *
- * A running row is locked before its lane. Those who take queued rows lock the lane first, so that neither waits for the other.
+ * An invocation is locked before its lane, as everybody does, so that nobody waits in a circle.
  */
 export async function settleAttempts(
   database: Database,

@@ -10,6 +10,8 @@ export interface GroupCommitOptions<E, R> {
   readonly batchMax: number;
   /** Statements at the same time. */
   readonly inFlightMax: number;
+  /** How long the first entry waits for company, milliseconds. Default 0: for what else comes in the same turn. */
+  readonly lingerMs?: number;
   /** Entries that wait or are written; more are refused. */
   readonly pendingMax: number;
   /** Size of an entry in any unit; default 1. With `batchSizeMax` it bounds a statement whose entries differ much. */
@@ -47,7 +49,9 @@ export class GroupCommit<E, R> {
     const written = new Promise<R>((resolve, reject) => this.#waiting.push({ entry, resolve, reject }));
     if (!this.#scheduled && this.#inFlight < this.options.inFlightMax) {
       this.#scheduled = true;
-      setImmediate(() => this.#start());
+      const { lingerMs = 0 } = this.options;
+      if (lingerMs > 0) setTimeout(() => this.#start(), lingerMs);
+      else setImmediate(() => this.#start());
     }
     return written;
   }
