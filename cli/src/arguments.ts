@@ -71,6 +71,12 @@ export function pastTime(text: string): string {
   return new Date(at).toISOString();
 }
 
+export function idempotencyKey(text: string): string {
+  if (!/^[\x20-\x7e]{1,255}$/.test(text))
+    throw new InvalidArgumentError('It must be 1 to 255 printable ASCII characters.');
+  return text;
+}
+
 export function functionName(text: string): string {
   if (!FUNCTION_NAME.test(text)) {
     throw new InvalidArgumentError('A function name has 1 to 64 letters, digits, "-" or "_".');

@@ -35,6 +35,7 @@ const BY_ERROR_CODE: Readonly<Record<ErrorCode, ExitCode>> = {
   route_not_found: EXIT.notFound,
   method_not_allowed: EXIT.error,
   conflict: EXIT.refused,
+  idempotency_mismatch: EXIT.refused,
   archive_too_large: EXIT.error,
   payload_too_large: EXIT.usage,
   unsupported_media_type: EXIT.error,

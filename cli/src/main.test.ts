@@ -112,6 +112,8 @@ describe('exit statuses', () => {
     ['an unknown option', ['ls', '--nope'], 2],
     ['a missing argument', ['invoke'], 2],
     ['an invalid name', ['invoke', 'a b'], 2],
+    ['a key that is no ASCII', ['invoke', 'greet', '--idempotency-key', 'é'], 2],
+    ['an empty key', ['jobs', 'run', 'x.js', '--idempotency-key', ''], 2],
     ['an invalid number', ['deploy', '--memory', '1'], 2],
     ['an event that is not JSON', ['invoke', 'greet', '--data', '{'], 2],
     ['an event file that is not there', ['invoke', 'greet', '--data', '@nope.json'], 2],
@@ -189,6 +191,20 @@ describe('lambda invoke', () => {
     expect(received[0]?.body.toString()).toBe('{"name":"World"}');
   });
 
+  it('sends an idempotency key, and says of a receipt that it is an earlier one', async () => {
+    answer = (_request, response) => json(response, 200, null);
+    await lambda(['invoke', 'greet']);
+    answer = (_request, response) => {
+      response.writeHead(200, { 'x-lambda-outcome': 'success', 'idempotent-replayed': 'true' });
+      response.end('1');
+    };
+    const result = await lambda(['invoke', 'greet', '-v', '--idempotency-key', 'order 17']);
+    expect(result.stderr).toContain('success  replayed');
+    expect(received.map(({ headers }) => headers['idempotency-key'])).toEqual([undefined, 'order 17']);
+    answer = (_request, response) => error(response, 422, 'idempotency_mismatch', 'It was used.');
+    expect((await lambda(['invoke', 'greet', '--idempotency-key', 'x'])).status).toBe(5);
+  });
+
   it('takes the event from a file and from standard input', async () => {
     answer = (_request, response) => json(response, 200, null);
     await writeFile(join(folder, 'event.json'), '{"from":"file"}');
@@ -221,10 +237,19 @@ describe('lambda invoke --async', () => {
 
   it('prints the id alone on standard output, and how to look at it', async () => {
     answer = (_request, response) => json(response, 202, { id: ID, function: 'greet', status: 'queued' });
-    const result = await lambda(['invoke', 'greet', '--async', '-d', '{"n": 12345678901234567890}']);
+    const result = await lambda([
+      'invoke',
+      'greet',
+      '--async',
+      '--idempotency-key',
+      'k1',
+      '-d',
+      '{"n": 12345678901234567890}',
+    ]);
     expect(result).toMatchObject({ status: 0, stdout: `${ID}\n` });
     expect(result.stderr).toContain(`lambda queue get ${ID}`);
     expect(received[0]).toMatchObject({ method: 'POST', url: '/api/functions/greet/invocations?mode=async' });
+    expect(received[0]?.headers['idempotency-key']).toBe('k1');
     expect(received[0]?.body.toString()).toBe('{"n": 12345678901234567890}');
   });
 
@@ -462,7 +487,8 @@ describe('lambda jobs', () => {
   it("tells Python by the file's name, and takes code from standard input", async () => {
     answer = server(ENDED);
     await writeFile(join(folder, 'job.py'), 'result = args');
-    await lambda(['jobs', 'run', 'job.py']);
+    await lambda(['jobs', 'run', 'job.py', '--idempotency-key', 'k1']);
+    expect(received[0]?.headers['idempotency-key']).toBe('k1');
     await lambda(['jobs', 'run', '-', '--runtime', 'python3.11'], { input: 'result = 1' });
     const bodies = received.map(({ body }) => JSON.parse(body.toString()) as unknown);
     expect(bodies).toEqual([

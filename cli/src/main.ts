@@ -4,6 +4,7 @@ import {
   durationMs,
   environmentEntry,
   functionName,
+  idempotencyKey,
   OUTPUT_FORMATS,
   pastTime,
   wholeNumber,
@@ -101,6 +102,11 @@ function addFunctionCommands(program: Command, session: Session): void {
     .argument('<name>', "the function's name", functionName)
     .option('-d, --data <json|@file|->', 'the event; @file reads a file, - reads standard input')
     .option('--deadline <duration>', 'how long to wait for the answer', budgetMs)
+    .option(
+      '--idempotency-key <key>',
+      'run this once: the same command with the same key gets the same answer',
+      idempotencyKey,
+    )
     .option('-v, --verbose', 'print the receipt on standard error')
     .option('--async', 'queue it, and print its id instead: it runs, with retries, whatever fails meanwhile')
     .action(async (name, _options, command: Command) => {
@@ -208,6 +214,11 @@ function addJobCommands(program: Command, session: Session): void {
     .option('--memory <megabytes>', 'memory limit', wholeNumber(64, 10_240))
     .option('--retries <count>', 'how often it may run again after a failure', wholeNumber(0, 5))
     .option('--wait', 'wait for the end and print the result; log lines go to standard error')
+    .option(
+      '--idempotency-key <key>',
+      'run this once: the same command with the same key gets the same answer',
+      idempotencyKey,
+    )
     .option('--deadline <duration>', 'how long to wait', budgetMs)
     .action(async (file, _options, command: Command) => {
       const { runJob } = await import('./commands/run-job.js');

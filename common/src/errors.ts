@@ -55,6 +55,7 @@ export const ERROR_RULES = {
   route_not_found: caller(404, 'Nothing is served under that path, host or route.'),
   method_not_allowed: caller(405, 'The path exists, but not with that method.'),
   conflict: caller(409, 'Something of that name exists, or changed at the same moment.'),
+  idempotency_mismatch: caller(422, 'The Idempotency-Key was used for another request before.'),
   archive_too_large: caller(413, 'Archives have at most 50 MB packed, 250 MB and 20,000 entries unpacked.'),
   payload_too_large: caller(413, 'The body is over its limit: 6 MB for an event, 1 MB for an async one.'),
   unsupported_media_type: caller(415, 'The body is not of a type that is understood here.'),

@@ -39,6 +39,7 @@ import { executionRoutes } from './http/execution-routes.js';
 import { fleetRoutes } from './http/fleet-routes.js';
 import { functionRoutes } from './http/function-routes.js';
 import { HttpServer } from './http/http-server.js';
+import { InvokeOnce } from './http/invoke-once.js';
 import { jobRoutes } from './http/job-routes.js';
 import { logRoutes } from './http/log-routes.js';
 import { metricRoutes } from './http/metric-routes.js';
@@ -292,6 +293,9 @@ export async function wireControlPlane(
     perProjectMax: SCHEDULES_PER_PROJECT_MAX,
   });
 
+  const once = new InvokeOnce({ ...{ database, invoke, log }, queueBudgetMs: config.queueBudgetMs });
+  lifecycle.onClose('idempotency keys', () => once.close());
+
   const readiness = new Readiness(database, registry);
   const deployer = new Deployer({ functions, artifacts, images, cache: versions, invoke, forgetVersions, log });
   const buildTable = new BuildTable(database);
@@ -353,6 +357,7 @@ export async function wireControlPlane(
       keys,
       versions,
       invoke,
+      once,
       asyncInvocations: asyncSystem.invocations,
       budget,
       log,

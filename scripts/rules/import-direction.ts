@@ -9,7 +9,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['http', 'gateway', 'grpc'],
   ['async', 'schedules'],
   ['invocations'],
-  ['functions', 'jobs', 'admission', 'scheduling', 'artifacts', 'auth', 'builds', 'executions', 'logs'],
+  ['functions', 'jobs', 'admission', 'scheduling', 'artifacts', 'auth', 'builds', 'executions', 'logs', 'idempotency'],
   ['nodes'],
   ['db', 'metrics', 'webhooks'],
 ];

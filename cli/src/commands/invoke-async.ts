@@ -1,5 +1,6 @@
 import { ASYNC_PAYLOAD_BYTES_MAX } from '@lambda-fleet/common/limits';
 import { segment } from '../api/client.js';
+import { idempotencyHeader } from '../api/idempotency-header.js';
 import type { ServerFlags } from '../find-server.js';
 import { readJsonArgument } from '../read-json-argument.js';
 import type { Session } from '../session.js';
@@ -8,6 +9,7 @@ import { printable } from '../terminal-text.js';
 export interface InvokeAsyncOptions extends ServerFlags {
   readonly data?: string;
   readonly deadline?: number;
+  readonly idempotencyKey?: string;
 }
 
 /** Queues an invocation and prints its id: when that is printed, it is stored. */
@@ -18,7 +20,7 @@ export async function invokeAsync(session: Session, name: string, options: Invok
     method: 'POST',
     path: `/api/functions/${segment(name)}/invocations`,
     query: { mode: 'async' },
-    headers: { 'content-type': 'application/json' },
+    headers: { 'content-type': 'application/json', ...idempotencyHeader(options.idempotencyKey) },
     body,
     deadlineMs: options.deadline,
   })) as { id?: unknown } | undefined;

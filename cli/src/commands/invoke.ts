@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { ApiError, segment } from '../api/client.js';
+import { idempotencyHeader } from '../api/idempotency-header.js';
 import type { ServerFlags } from '../find-server.js';
 import { readJsonArgument } from '../read-json-argument.js';
 import type { Session } from '../session.js';
@@ -8,6 +9,7 @@ import { bytesText, printable } from '../terminal-text.js';
 export interface InvokeOptions extends ServerFlags {
   readonly data?: string;
   readonly deadline?: number;
+  readonly idempotencyKey?: string;
   readonly verbose?: boolean;
 }
 
@@ -23,7 +25,7 @@ export async function invoke(session: Session, name: string, options: InvokeOpti
   const response = await client.raw({
     method: 'POST',
     path: `/api/functions/${segment(name)}/invocations`,
-    headers: { 'content-type': 'application/json' },
+    headers: { 'content-type': 'application/json', ...idempotencyHeader(options.idempotencyKey) },
     body,
     deadlineMs: options.deadline ?? DEADLINE_MS,
   });
@@ -69,6 +71,7 @@ function receiptLine(headers: IncomingHttpHeaders): string {
   const parts = [
     text('x-lambda-outcome'),
     text('x-lambda-start'),
+    text('idempotent-replayed') && 'replayed',
     total === undefined
       ? ''
       : `${total} ms${phases.length === 0 ? '' : ` (${phases.map((p) => p.join(' ')).join(', ')})`}`,

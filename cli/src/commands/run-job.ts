@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Backoff } from '@lambda-fleet/common/backoff';
 import { JOB_CODE_BYTES_MAX } from '@lambda-fleet/common/limits';
 import { type ApiClient, ApiError, segment } from '../api/client.js';
+import { idempotencyHeader } from '../api/idempotency-header.js';
 import { isJob, isLogLine, type JobResource } from '../api/resources.js';
 import { CliError, usageError } from '../cli-error.js';
 import { EXIT, exitCodeOf } from '../exit-codes.js';
@@ -20,6 +21,7 @@ export interface RunJobOptions extends ServerFlags {
   readonly retries?: number;
   readonly wait?: boolean;
   readonly deadline?: number;
+  readonly idempotencyKey?: string;
 }
 
 /** How long one request may wait at the server. */
@@ -37,7 +39,7 @@ export async function runJob(session: Session, file: string, options: RunJobOpti
   const job = await client.json({
     method: 'POST',
     path: '/api/jobs',
-    headers: { 'content-type': 'application/json' },
+    headers: { 'content-type': 'application/json', ...idempotencyHeader(options.idempotencyKey) },
     // The arguments as they were given: this program has no business with their digits.
     body: Buffer.concat([
       Buffer.from(`${fields.slice(0, -1)},"args":`),

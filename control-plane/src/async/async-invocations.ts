@@ -2,6 +2,7 @@ import { FleetError } from '@lambda-fleet/common/errors';
 import { v7 as uuidv7 } from 'uuid';
 import { storableText } from '../db/storable-text.js';
 import type { ResolvedVersion } from '../functions/resolved-version.js';
+import type { RequestIdentity } from '../idempotency/idempotency-key.js';
 import type { NewAsyncInvocation } from './async-invocation.js';
 import type { Intake } from './intake.js';
 import type { OpenFilter, OpenInvocation, OpenInvocations, QueueOverview } from './open-invocations.js';
@@ -13,6 +14,20 @@ export interface AsyncInvocationsOptions {
   readonly cancelRunning: (id: string) => void;
 }
 
+export interface NewRequest {
+  readonly id?: string;
+  readonly payload: Buffer;
+  readonly traceId: string;
+  /** For a request that is to be accepted once. */
+  readonly identity?: RequestIdentity;
+}
+
+export interface Accepted {
+  readonly id: string;
+  /** Another request of the same identity was accepted before: this is its id. */
+  readonly replayed: boolean;
+}
+
 /** What clients may do with async invocations. */
 export class AsyncInvocations {
   constructor(private readonly options: AsyncInvocationsOptions) {}
@@ -21,12 +36,9 @@ export class AsyncInvocations {
    * Resolves with the id once the invocation is durable: it then runs, whatever becomes of this process, until it has
    * succeeded or is among the dead letters.
    *
-   * @throws FleetError `throttled` when the function has as many queued as it may, `unavailable`
+   * @throws FleetError `throttled` when the function has as many queued as it may, `unavailable`, `idempotency_mismatch`
    */
-  async accept(
-    version: ResolvedVersion,
-    request: { readonly id?: string; readonly payload: Buffer; readonly traceId: string },
-  ): Promise<string> {
+  async accept(version: ResolvedVersion, request: NewRequest): Promise<Accepted> {
     const { projectId, functionId, functionName, asyncMaxAgeMs } = version;
     const invocation: NewAsyncInvocation = {
       id: request.id ?? uuidv7(),
@@ -41,8 +53,11 @@ export class AsyncInvocations {
       context: request.traceId === '' ? {} : { traceId: storableText(request.traceId) },
       maxAgeMs: asyncMaxAgeMs,
     };
-    await this.options.intake.accept(invocation);
-    return invocation.id;
+    const { identity } = request;
+    const { id: invocationId } = invocation;
+    const claim = identity && { ...identity, projectId, scope: functionId, invocationId, runsMs: 0 };
+    const id = await this.options.intake.accept(invocation, claim);
+    return { id, replayed: id !== invocationId };
   }
 
   find(projectId: string, id: string): Promise<OpenInvocation | undefined> {

@@ -146,10 +146,11 @@ describe('async invocations', () => {
   };
   const accept = async (life: Life, name: string, payload = '{}'): Promise<string> => {
     const { id, asyncMaxAgeMs } = deployed.get(name) ?? expect.unreachable('no such function');
-    return life.system.invocations.accept(
+    const accepted = await life.system.invocations.accept(
       { projectId: 'default', functionId: id, functionName: name, asyncMaxAgeMs } as never,
       { payload: Buffer.from(payload), traceId: '' },
     );
+    return accepted.id;
   };
   const row = async (id: string): Promise<Row | undefined> =>
     (await postgres.database.run('row', (sql) => sql<Row[]>`select * from async_invocations where id = ${id}`))[0];

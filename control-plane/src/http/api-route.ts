@@ -4,6 +4,11 @@ import type { Caller } from '../auth/api-keys.js';
 
 export type ApiContext = Context<{ Bindings: HttpBindings }>;
 
+/** The id that the request listener gave to the request: a UUID of version 7. */
+export function requestIdOf(c: ApiContext): string {
+  return String(c.env.outgoing.getHeader('x-request-id'));
+}
+
 type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
 
 interface Endpoint {

@@ -6,7 +6,7 @@ import { Hono } from 'hono';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import type { ApiKeys } from '../auth/api-keys.js';
 import { authenticate } from '../auth/credentials.js';
-import { type ApiContext, type ApiRoute, DIRECT_ROUTES } from './api-route.js';
+import { type ApiContext, type ApiRoute, DIRECT_ROUTES, requestIdOf } from './api-route.js';
 import { ClientGone } from './collect-body.js';
 import { unauthorized } from './invoke-handler.js';
 import { renderError } from './render-error.js';
@@ -70,9 +70,4 @@ function failed(c: ApiContext, err: unknown, log: Logger, further: Record<string
   }
   sendError(incoming, outgoing, rendered, requestIdOf(c));
   return RESPONSE_ALREADY_SENT;
-}
-
-/** The id that the request listener gave to the request. */
-function requestIdOf(c: ApiContext): string {
-  return String(c.env.outgoing.getHeader('x-request-id'));
 }

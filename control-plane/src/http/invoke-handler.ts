@@ -2,22 +2,26 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { FleetError } from '@lambda-fleet/common/errors';
 import { ASYNC_PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX } from '@lambda-fleet/common/limits';
 import { InvokeKind } from '@lambda-fleet/proto';
-import type { AsyncInvocations } from '../async/async-invocations.js';
+import type { Accepted, AsyncInvocations } from '../async/async-invocations.js';
 import type { ApiKeys } from '../auth/api-keys.js';
 import { authenticate } from '../auth/credentials.js';
 import type { VersionCache } from '../functions/version-cache.js';
+import { idempotencyKeyOf, REPLAYED_HEADER } from '../idempotency/idempotency-key.js';
+import { invocationHash } from '../idempotency/request-hash.js';
 import type { Invoke } from '../invocations/invocation.js';
 import type { BodyBudget } from './body-budget.js';
 import { collectBody } from './collect-body.js';
+import type { InvokeOnce } from './invoke-once.js';
 import type { RequestContext } from './request-context.js';
 import { traceIdOf } from './trace-id.js';
-import { writeResult } from './write-result.js';
+import { writeAnswer, writeResult } from './write-result.js';
 
 export interface InvokeHandlerOptions {
   readonly asyncInvocations: AsyncInvocations;
   readonly keys: ApiKeys;
   readonly versions: VersionCache;
   readonly invoke: Invoke;
+  readonly once: InvokeOnce;
   readonly budget: BodyBudget;
 }
 
@@ -68,13 +72,14 @@ export async function handleInvocation(
   res: ServerResponse,
   target: InvokeTarget,
   context: RequestContext,
-  { keys, versions, invoke, budget, asyncInvocations }: InvokeHandlerOptions,
+  { keys, versions, invoke, once, budget, asyncInvocations }: InvokeHandlerOptions,
 ): Promise<void> {
   let caller = authenticate(keys, req.headers);
   if (caller instanceof Promise) caller = await caller;
   if (caller === undefined) throw unauthorized();
   const { projectId } = caller;
   const later = target.by === 'name' && isAsync(target.query);
+  const key = idempotencyKeyOf(req.headers);
 
   const resolveFrom = performance.now();
   let version =
@@ -87,15 +92,18 @@ export async function handleInvocation(
   const receiveMs = performance.now() - receiveFrom;
   try {
     const traceId = traceIdOf(req.headers['x-amzn-trace-id']);
+    const id = context.requestId;
+    const http = target.by === 'route';
+    const identity = key === undefined ? undefined : { key, requestHash: hashOf(body.bytes, { later, http }) };
     if (later) {
-      const id = await asyncInvocations.accept(version, { id: context.requestId, payload: body.bytes, traceId });
-      writeAccepted(res, id, version.functionName);
+      const accepted = await asyncInvocations.accept(version, { id, payload: body.bytes, traceId, identity });
+      writeAccepted(res, accepted, version.functionName);
       return;
     }
-    const result = await invoke(version, {
-      id: context.requestId,
-      kind: target.by === 'name' ? InvokeKind.EVENT : InvokeKind.HTTP,
-      trigger: target.by === 'name' ? 'api' : 'route',
+    const request = {
+      id,
+      kind: http ? InvokeKind.HTTP : InvokeKind.EVENT,
+      trigger: http ? 'route' : 'api',
       payload: body.bytes,
       traceId,
       clientContext: '',
@@ -103,17 +111,26 @@ export async function handleInvocation(
       arrivedAt: context.arrivedAt,
       resolveMs,
       receiveMs,
-    });
-    writeResult(res, result, { http: target.by === 'route', showError: true, method: 'POST' });
+    } as const;
+    if (identity === undefined) {
+      writeResult(res, await invoke(version, request), { http, showError: true, method: 'POST' });
+    } else {
+      writeAnswer(res, await once.answer(version, request, identity), 'POST');
+    }
   } finally {
     body.release();
   }
 }
 
-function writeAccepted(res: ServerResponse, id: string, functionName: string): void {
+function hashOf(payload: Buffer, { later, http }: { readonly later: boolean; readonly http: boolean }): string {
+  return invocationHash(later ? 'async' : 'sync', http ? 'http' : 'event', payload);
+}
+
+function writeAccepted(res: ServerResponse, { id, replayed }: Accepted, functionName: string): void {
   const body = JSON.stringify({ id, function: functionName, status: 'queued' });
   const headers = ['content-type', 'application/json', 'content-length', String(Buffer.byteLength(body))];
   headers.push('x-request-id', id, 'location', `/api/executions/${id}`);
+  if (replayed) headers.push(REPLAYED_HEADER, 'true');
   res.writeHead(202, headers).end(body);
 }
 

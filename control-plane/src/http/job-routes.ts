@@ -2,13 +2,14 @@ import { FleetError } from '@lambda-fleet/common/errors';
 import { z } from 'zod';
 import type { ExecutionTable } from '../executions/execution-table.js';
 import { parseInput } from '../functions/parse-input.js';
+import { idempotencyKeyOf, REPLAYED_HEADER } from '../idempotency/idempotency-key.js';
 import { ARGS_KEPT_BYTES_MAX, JOB_STATUSES, type JobDetail } from '../jobs/job.js';
 import { SUBMISSION_BYTES_MAX } from '../jobs/job-submission.js';
 import type { Jobs } from '../jobs/jobs.js';
 import { type LogLine, logLineOf } from '../logs/log-line.js';
 import type { LogTable } from '../logs/log-table.js';
 import { withPlatformLines } from '../logs/platform-lines.js';
-import type { ApiContext, ApiRoute } from './api-route.js';
+import { type ApiContext, type ApiRoute, requestIdOf } from './api-route.js';
 import type { BodyBudget } from './body-budget.js';
 import { param } from './function-routes.js';
 import { decodeCursor, encodeCursor, readJson, readLimit } from './read-input.js';
@@ -64,8 +65,13 @@ export function jobRoutes({ jobs, executions, logs, budget }: JobRoutesOptions):
       path: '/api/jobs',
       policy: 'key',
       handle: async (c, { projectId }) => {
-        const job = await jobs.submit(projectId, await readJson(c, budget, SUBMISSION_BYTES_MAX));
-        return c.json(job, 202, { location: `/api/jobs/${job.id}` });
+        const key = idempotencyKeyOf(c.env.incoming.headers);
+        const body = await readJson(c, budget, SUBMISSION_BYTES_MAX);
+        const { job, replayed } = await jobs.submit(projectId, body, { id: requestIdOf(c), key });
+        return c.json(job, 202, {
+          ...{ location: `/api/jobs/${job.id}`, 'x-request-id': job.id },
+          ...(replayed ? { [REPLAYED_HEADER]: 'true' } : {}),
+        });
       },
     },
     {

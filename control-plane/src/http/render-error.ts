@@ -16,7 +16,7 @@ export function renderError(thrown: unknown, requestId: string, log: Logger): Re
       status: thrown.status,
       body: errorEnvelope(thrown.code, thrown.message, requestId, thrown.details),
       headers: {
-        ...(thrown.retryable ? { 'retry-after': String(typeof retryAfter === 'number' ? retryAfter : 1) } : {}),
+        ...(typeof retryAfter === 'number' || thrown.retryable ? { 'retry-after': String(retryAfter ?? 1) } : {}),
         ...(thrown.code === 'unauthorized' ? { 'www-authenticate': 'Bearer' } : {}),
       },
     };

@@ -48,6 +48,7 @@ import { executionRoutes } from './execution-routes.js';
 import { fleetRoutes } from './fleet-routes.js';
 import { functionRoutes } from './function-routes.js';
 import { HttpServer } from './http-server.js';
+import { InvokeOnce } from './invoke-once.js';
 import { jobRoutes } from './job-routes.js';
 import { logRoutes } from './log-routes.js';
 import { metricRoutes } from './metric-routes.js';
@@ -166,6 +167,7 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
     ...{ table: builds, logs: buildLogs, feed: buildFeed, artifacts, deployer, registry, log },
     imageBytesMax: 1024 * 1024,
   });
+  const once = new InvokeOnce({ database, invoke, queueBudgetMs: 10_000, log, storeWaitMs: 500 });
   let port = 0;
   const api = createApi({
     keys,
@@ -206,6 +208,7 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
         keys,
         versions,
         invoke,
+        once,
         asyncInvocations: asyncSystem.invocations,
         budget,
         log,
@@ -232,6 +235,7 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
       stopping.abort();
       waiters.close();
       await server.close(1_000);
+      await once.close();
       runner.close();
       await asyncSystem.close();
       await ticker.close();

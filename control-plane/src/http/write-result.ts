@@ -4,17 +4,24 @@ import type { HttpHead } from '@lambda-fleet/proto';
 import type { InvocationResult, OutcomeName } from '../invocations/invocation.js';
 import { errorEnvelope } from './render-error.js';
 
+/** A whole answer, but for its content-length. */
+export interface Answer {
+  readonly status: number;
+  /** Names and values in turn, which Node writes without copying them. */
+  readonly headers: string[];
+  readonly body: Buffer;
+}
+
 export interface WriteResultOptions {
   /** Maps a returned HTTP head to the response; otherwise the body is answered as JSON. */
   readonly http: boolean;
   /** Whether the function's own error may be shown: it is the owner's business, not that of the public. */
   readonly showError: boolean;
-  readonly method: string;
 }
 
 /** Headers that belong to one connection, and those that Node or we write ourselves. */
 const NOT_PASSED_ON =
-  /^(connection|keep-alive|proxy-authenticate|proxy-authorization|proxy-connection|te|trailer|transfer-encoding|upgrade|content-length|server-timing|x-request-id|x-lambda-.*)$/;
+  /^(connection|keep-alive|proxy-authenticate|proxy-authorization|proxy-connection|te|trailer|transfer-encoding|upgrade|content-length|server-timing|x-request-id|idempotent-replayed|x-lambda-.*)$/;
 
 const PHASES = [
   ['resolve', 'resolveMs'],
@@ -29,16 +36,20 @@ const PHASES = [
 ] as const;
 
 /** RETURN: answers with the result of an invocation and its receipt. */
-export function writeResult(res: ServerResponse, result: InvocationResult, options: WriteResultOptions): void {
+export function writeResult(
+  res: ServerResponse,
+  result: InvocationResult,
+  options: WriteResultOptions & { readonly method: string },
+): void {
+  writeAnswer(res, renderResult(result, options), options.method);
+}
+
+export function renderResult(result: InvocationResult, options: WriteResultOptions): Answer {
   const headers = receiptHeaders(result);
-  if (result.outcome !== 'success') {
-    writeFailure(res, result, headers, options.showError);
-    return;
-  }
+  if (result.outcome !== 'success') return renderFailure(result, headers, options.showError);
   if (!options.http || result.http === undefined) {
     headers.push('content-type', 'application/json');
-    end(res, 200, headers, result.body, options.method);
-    return;
+    return { status: 200, headers, body: result.body };
   }
   if (!appendHead(headers, result.http)) {
     // Frames come from a sandbox: the runtime's own check may be forged.
@@ -47,13 +58,13 @@ export function writeResult(res: ServerResponse, result: InvocationResult, optio
     const message = 'The function returned an HTTP response with an invalid status or header.';
     const body = errorEnvelope('function_error', message, result.id, options.showError ? details : undefined);
     headers[headers.indexOf('x-lambda-outcome') + 1] = 'function_error';
-    end(res, 502, headers, Buffer.from(body), options.method);
-    return;
+    return { status: 502, headers, body: Buffer.from(body) };
   }
-  end(res, result.http.statusCode, headers, result.body, options.method);
+  return { status: result.http.statusCode, headers, body: result.body };
 }
 
-function end(res: ServerResponse, status: number, headers: string[], body: Buffer, method: string): void {
+/** Adds the content-length to the answer's headers. */
+export function writeAnswer(res: ServerResponse, { status, headers, body }: Answer, method: string): void {
   if (status === 204 || status === 304) {
     res.writeHead(status, headers).end();
     return;
@@ -64,7 +75,7 @@ function end(res: ServerResponse, status: number, headers: string[], body: Buffe
   else res.end(body);
 }
 
-function writeFailure(res: ServerResponse, result: InvocationResult, headers: string[], showError: boolean): void {
+function renderFailure(result: InvocationResult, headers: string[], showError: boolean): Answer {
   const outcome = result.outcome as Exclude<OutcomeName, 'success'>;
   if (outcome === 'throttled' || outcome === 'not_started') {
     headers.push('retry-after', String(result.retryAfterSeconds ?? 1));
@@ -73,7 +84,7 @@ function writeFailure(res: ServerResponse, result: InvocationResult, headers: st
   const details = error && { errorType: error.errorType, errorMessage: error.errorMessage, trace: error.trace };
   headers.push('content-type', 'application/json');
   const body = errorEnvelope(outcome satisfies ErrorCode, failureMessage(result, showError), result.id, details);
-  end(res, ERROR_RULES[outcome].status, headers, Buffer.from(body), '');
+  return { status: ERROR_RULES[outcome].status, headers, body: Buffer.from(body) };
 }
 
 function failureMessage({ outcome, error, reason, version }: InvocationResult, showError: boolean): string {

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { crashPoint } from '@lambda-fleet/common/crash-points';
 import { imageLoadMs } from '@lambda-fleet/common/image-load';
 import type { Logger } from '@lambda-fleet/common/logger';
-import type { InvocationRef, ResponseEnd } from '@lambda-fleet/proto';
+import type { InvocationRef, ResponseEnd, VersionSpec } from '@lambda-fleet/proto';
 import { RefusalReason } from '@lambda-fleet/proto';
 import type { ConcurrencyLimiter } from '../admission/concurrency-limiter.js';
 import { type StoredBody, storedBody } from '../db/stored-body.js';
@@ -91,7 +91,7 @@ async function placeAndDispatch(
 ): Promise<Conclusion> {
   const { spec } = version;
   const demand = demandOf(version, request.attempt?.alone === true);
-  const deadlineMs = queueBudgetMs + imageLoadMs(spec.image) + spec.initTimeoutMs + spec.timeoutMs + ANSWER_GRACE_MS;
+  const deadlineMs = answerDeadlineMs(spec, queueBudgetMs);
   const placingSince = performance.now();
   let refusedBy: Set<string> | undefined;
   let lastRefusal = '';
@@ -124,6 +124,11 @@ async function placeAndDispatch(
     if (waited) await sleep(REFUSAL_PAUSE_MS);
     refusedBy = (waited ? new Set<string>() : (refusedBy ?? new Set())).add(nodeId);
   }
+}
+
+/** How long after it was sent an invocation's node is given up, milliseconds. */
+export function answerDeadlineMs({ image, initTimeoutMs, timeoutMs }: VersionSpec, queueBudgetMs: number): number {
+  return queueBudgetMs + imageLoadMs(image) + initTimeoutMs + timeoutMs + ANSWER_GRACE_MS;
 }
 
 async function dispatchTo(

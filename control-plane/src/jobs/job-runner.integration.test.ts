@@ -83,7 +83,7 @@ describe('the runner of jobs', () => {
   const never = (): Promise<Answer> => new Promise(() => undefined);
   const ok = (text = '1'): Answer => ({ body: Buffer.from(text) });
   const submit = async (life: Life, body: object = {}, projectId = 'a'): Promise<string> =>
-    (await life.jobs.submit(projectId, { code: 'return 1', ...body })).id;
+    (await life.jobs.submit(projectId, { code: 'return 1', ...body })).job.id;
   const get = (life: Life, id: string, projectId = 'a'): Promise<JobDetail> =>
     life.jobs.get(projectId, id, 0, new AbortController().signal);
   const finished = async (life: Life, id: string, projectId = 'a'): Promise<JobDetail> => {

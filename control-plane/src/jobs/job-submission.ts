@@ -46,9 +46,11 @@ const submission = z.strictObject(
 /**
  * A job from the body of a request. The code is not looked at.
  *
+ * @param id UUID of version 7
+ *
  * @throws FleetError `invalid_request`, `unsupported_runtime`, `payload_too_large`
  */
-export function parseSubmission(projectId: string, body: unknown): NewJob {
+export function parseSubmission(projectId: string, body: unknown, id: string = uuidv7()): NewJob {
   const { code, args, retries = 0, ...limits } = parseInput(submission, body);
   const text = argsText(args);
   const argsBytes = Buffer.byteLength(text);
@@ -60,7 +62,7 @@ export function parseSubmission(projectId: string, body: unknown): NewJob {
     );
   }
   const { runtime, memoryMb, timeoutMs, initTimeoutMs } = configOf('job', limits);
-  return { id: uuidv7(), projectId, runtime, memoryMb, timeoutMs, initTimeoutMs, retries, code, args: text, argsBytes };
+  return { id, projectId, runtime, memoryMb, timeoutMs, initTimeoutMs, retries, code, args: text, argsBytes };
 }
 
 function argsText(args: unknown): string {

@@ -1,7 +1,10 @@
 import { FleetError } from '@lambda-fleet/common/errors';
 import type { Sql } from '../db/connection-target.js';
 import type { Database } from '../db/database.js';
+import { checkSameRequest, type KeyClaim, neverSettled } from '../idempotency/idempotency-key.js';
+import { insertJob, type QueueLimits, roomFor } from './insert-job.js';
 import { ARGS_KEPT_BYTES_MAX, type JobDetail, type JobStatus, type JobSummary, type NewJob } from './job.js';
+import { storeKeyedJob } from './store-keyed-job.js';
 
 export interface JobFilter {
   readonly status?: JobStatus;
@@ -10,17 +13,12 @@ export interface JobFilter {
   readonly limit: number;
 }
 
-export interface QueueLimits {
-  /** Queued jobs of one project. */
-  readonly queuedMax: number;
-  /** Arguments of these together. */
-  readonly argsBytesMax: number;
-}
-
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /** When a queue is full, it takes about this long for a few jobs of it to end. */
 const RETRY_AFTER_SECONDS = 5;
+
+const ROUNDS = 5;
 
 /** What clients do with jobs: store, read, cancel. Running them is the runner's, with {@link JobProgress}. */
 export class JobTable {
@@ -31,24 +29,34 @@ export class JobTable {
 
   /** @throws FleetError `throttled` when the project has as many queued as it may */
   async insert(job: NewJob): Promise<JobSummary> {
-    const { queuedMax, argsBytesMax } = this.limits;
     const [stored] = await this.database.run(
       'store job',
       (sql) => sql<JobSummary[]>`
-        insert into jobs (
-          id, project_id, runtime, memory_mb, timeout_ms, init_timeout_ms, retries, code, args, args_bytes
-        )
-        select
-          ${job.id}::uuid, ${job.projectId}, ${job.runtime}, ${job.memoryMb}::integer, ${job.timeoutMs}::integer,
-          ${job.initTimeoutMs}::integer, ${job.retries}::smallint, ${job.code}, ${job.args}, ${job.argsBytes}::integer
-        from (
-          select count(*) as jobs, coalesce(sum(args_bytes), 0) as bytes from jobs
-          where project_id = ${job.projectId} and status = 'queued'
-        ) queued
-        where queued.jobs < ${queuedMax} and queued.bytes + ${job.argsBytes}::integer <= ${argsBytesMax}
-        returning ${columns(sql)}`,
+        with room as (${roomFor(sql, job, this.limits)}) ${insertJob(sql, job, 'room')} returning ${columns(sql)}`,
     );
-    if (stored !== undefined) return stored;
+    return stored ?? this.#full();
+  }
+
+  /**
+   * Stores a job and its key in one statement, unless the key stands for a job already: then it is that job, as it was when
+   * it was stored.
+   *
+   * @throws FleetError `throttled`, `idempotency_mismatch`
+   */
+  async insertOnce(job: NewJob, claim: KeyClaim): Promise<JobSummary> {
+    for (let round = 0; round < ROUNDS; round += 1) {
+      const stored = await storeKeyedJob(this.database, this.limits, job, claim);
+      if (stored.kind === 'full') return this.#full();
+      if (stored.kind === 'again') continue;
+      checkSameRequest(claim, stored);
+      // The same submission, so all but these two are its own.
+      return queuedJob({ ...job, id: stored.invocationId }, stored.createdAt);
+    }
+    throw neverSettled();
+  }
+
+  #full(): never {
+    const { queuedMax, argsBytesMax } = this.limits;
     throw new FleetError(
       'throttled',
       `The project has as many queued jobs as it may: ${queuedMax}, with ${argsBytesMax} bytes of arguments together. Send this one again when some have run.`,
@@ -111,6 +119,16 @@ export class JobTable {
       status: finished.status,
     });
   }
+}
+
+/** A job as it is when it is stored. */
+function queuedJob(job: NewJob, createdAt: Date): JobSummary {
+  const { id, runtime, memoryMb, timeoutMs, retries, argsBytes } = job;
+  return {
+    ...{ id, status: 'queued', outcome: null, reason: null, runtime, memoryMb, timeoutMs, retries, attempts: 0 },
+    ...{ executionIds: [], nodeId: null, error: null, argsBytes, resultBytes: null, cancelRequestedAt: null },
+    ...{ createdAt, startedAt: null, finishedAt: null },
+  };
 }
 
 function jobNotFound(): never {

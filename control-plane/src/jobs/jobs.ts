@@ -1,4 +1,5 @@
-import type { JobDetail, JobSummary } from './job.js';
+import { valuesHash } from '../idempotency/request-hash.js';
+import type { JobDetail, JobSummary, NewJob } from './job.js';
 import type { JobRunner } from './job-runner.js';
 import { parseSubmission } from './job-submission.js';
 import type { JobFilter, JobTable } from './job-table.js';
@@ -10,6 +11,19 @@ export interface JobsOptions {
   readonly waiters: JobWaiters;
 }
 
+export interface SubmitOptions {
+  /** UUID of version 7. */
+  readonly id?: string;
+  /** The same submission with the same key is stored once. */
+  readonly key?: string | undefined;
+}
+
+/** A job that was stored, by this request or by an earlier one with the same key. */
+export interface SubmittedJob {
+  readonly job: JobSummary;
+  readonly replayed: boolean;
+}
+
 /** What clients may do with the jobs of their project. */
 export class Jobs {
   constructor(private readonly options: JobsOptions) {}
@@ -18,13 +32,17 @@ export class Jobs {
    * Stores a job; it runs afterwards, whatever becomes of this process.
    *
    * @param body of a request, not checked yet
-   * @throws FleetError `invalid_request`, `unsupported_runtime`, `payload_too_large`, `throttled`
+   * @throws FleetError `invalid_request`, `unsupported_runtime`, `payload_too_large`, `throttled`, `idempotency_mismatch`
    */
-  async submit(projectId: string, body: unknown): Promise<JobSummary> {
+  async submit(projectId: string, body: unknown, { id, key }: SubmitOptions = {}): Promise<SubmittedJob> {
     const { table, runner } = this.options;
-    const job = await table.insert(parseSubmission(projectId, body));
+    const submitted = parseSubmission(projectId, body, id);
+    const claim = { projectId, scope: 'jobs', invocationId: submitted.id, runsMs: 0 };
+    const job = await (key === undefined
+      ? table.insert(submitted)
+      : table.insertOnce(submitted, { ...claim, key, requestHash: hashOf(submitted) }));
     runner.wake();
-    return job;
+    return { job, replayed: job.id !== submitted.id };
   }
 
   list(projectId: string, filter: JobFilter): Promise<readonly JobSummary[]> {
@@ -59,4 +77,8 @@ export class Jobs {
     runner.cancel(job.id);
     return job;
   }
+}
+
+function hashOf({ runtime, memoryMb, timeoutMs, initTimeoutMs, retries, code, args }: NewJob): string {
+  return valuesHash([runtime, memoryMb, timeoutMs, initTimeoutMs, retries, code, args]);
 }
