@@ -10,7 +10,6 @@ import { PostgresArtifactStore } from './artifacts/postgres-artifact-store.js';
 import type { ConnectedAgent as AgentOfAsync } from './async/adrift-invocations.js';
 import { isAsyncTrigger } from './async/async-invocation.js';
 import { type AsyncSystem, createAsyncSystem } from './async/async-system.js';
-import { QUEUE_PLANNING } from './async/queue-planning.js';
 import { ApiKeys } from './auth/api-keys.js';
 import { ensureBootstrapKey } from './auth/bootstrap-key.js';
 import { BuildFeed } from './builds/build-feed.js';
@@ -201,10 +200,8 @@ export async function wireControlPlane(
   });
 
   const executions = new ExecutionTable(database);
-  const queueDatabase = new Database({ url: databaseUrl, log, connectionsMax: 8, settings: QUEUE_PLANNING });
-  lifecycle.onClose('queue database', () => queueDatabase.close());
   const asyncSystem: AsyncSystem = createAsyncSystem({
-    ...{ database, queueDatabase, functions, executions, versions, invoke, log },
+    ...{ database, functions, executions, versions, invoke, log },
     webhooks: new WebhookSender(new AddressPolicy(config.webhookNetworks)),
     agent: (nodeId) => {
       const session = registry.session(nodeId);

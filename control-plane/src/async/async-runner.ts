@@ -17,6 +17,8 @@ import { YieldingLimit } from './yielding-limit.js';
 
 export interface AsyncRunnerOptions {
   readonly database: Database;
+  /** With {@link QUEUE_UNHURRIED}: for beginnings and leases. */
+  readonly unhurriedDatabase: Database;
   /** This process, as rows name it. */
   readonly owner: string;
   readonly settler: AttemptSettler;
@@ -24,6 +26,8 @@ export interface AsyncRunnerOptions {
   readonly run: AttemptRunner;
   /** Whether anything can be run here. */
   readonly ready: () => boolean;
+  /** How slow the database is to those who hand invocations in, see {@link Slowness}. */
+  readonly slowness: () => number;
   /** Invocations in progress at once, while this process has time to spare. */
   readonly concurrencyMax: number;
   readonly log: Logger;
@@ -70,10 +74,10 @@ export class AsyncRunner {
   readonly #limit: YieldingLimit;
 
   constructor(private readonly options: AsyncRunnerOptions) {
-    this.#limit = new YieldingLimit(options.concurrencyMax);
+    this.#limit = new YieldingLimit(options.concurrencyMax, options.slowness);
     this.#begin = new GroupCommit({
       what: 'the beginnings of async attempts',
-      commit: (attempts) => beginAttempts(options.database, attempts),
+      commit: (attempts) => beginAttempts(options.unhurriedDatabase, attempts),
       batchMax: 500,
       inFlightMax: 1,
       pendingMax: 20_000,
@@ -216,7 +220,7 @@ export class AsyncRunner {
   async #renew(): Promise<void> {
     if (this.#held.size === 0) return;
     const rows = [...this.#held.values()].map(({ row }) => row);
-    await renewLeases(this.options.database, this.options.owner, LEASE_MS, rows).catch((err: unknown) => {
+    await renewLeases(this.options.unhurriedDatabase, this.options.owner, LEASE_MS, rows).catch((err: unknown) => {
       this.options.log.warn({ reason: errorText(err) }, 'async_leases_not_renewed');
     });
   }

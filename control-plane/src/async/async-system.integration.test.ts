@@ -2,7 +2,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { Database } from '../db/database.js';
 import { startTestPostgres, type TestPostgres } from '../db/test-postgres.js';
 import { bodiesOf } from '../executions/execution-bodies.js';
 import { ExecutionTable } from '../executions/execution-table.js';
@@ -13,7 +12,6 @@ import { AddressPolicy } from '../webhooks/address-policy.js';
 import { WebhookSender } from '../webhooks/webhook-sender.js';
 import type { ConnectedAgent } from './adrift-invocations.js';
 import { type AsyncSystem, createAsyncSystem } from './async-system.js';
-import { QUEUE_PLANNING } from './queue-planning.js';
 
 const log = pino({ level: 'silent' });
 
@@ -45,7 +43,6 @@ interface Ended {
 
 describe('async invocations', () => {
   let postgres: TestPostgres;
-  let queueDatabase: Database | undefined;
   const agents = new Map<string, ConnectedAgent>();
   const lives: Life[] = [];
   const deployed = new Map<string, { id: string; asyncMaxAgeMs: number }>();
@@ -58,7 +55,6 @@ describe('async invocations', () => {
     );
   });
   afterAll(async () => {
-    await queueDatabase?.close();
     await postgres.close();
   });
   afterEach(async () => {
@@ -73,7 +69,6 @@ describe('async invocations', () => {
     { concurrencyMax = 8, queuedMax = 1_000 } = {},
   ): Life => {
     const { database } = postgres;
-    queueDatabase ??= new Database({ url: postgres.url, log, connectionsMax: 8, settings: QUEUE_PLANNING });
     const invoked: InvocationRequest[] = [];
     const acknowledged: string[] = [];
     const invoke: Invoke = async (version, request) => {
@@ -92,7 +87,6 @@ describe('async invocations', () => {
     const system = createAsyncSystem({
       ...{
         database,
-        queueDatabase,
         functions,
         executions: new ExecutionTable(database),
         versions: new VersionCache(functions),

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Logger } from '@lambda-fleet/common/logger';
-import type { Database } from '../db/database.js';
+import { Database } from '../db/database.js';
 import type { ExecutionTable } from '../executions/execution-table.js';
 import { resolvedVersionOf } from '../functions/function-record.js';
 import type { FunctionTable } from '../functions/function-table.js';
@@ -18,14 +18,14 @@ import type { QueueLimits } from './enqueue.js';
 import { Intake } from './intake.js';
 import { LateResults } from './late-results.js';
 import { OpenInvocations } from './open-invocations.js';
+import { QUEUE_PLANNING, QUEUE_UNHURRIED } from './queue-planning.js';
 import { Replays } from './replays.js';
 import { createRunFunction } from './run-function.js';
 import { createRunWebhook } from './run-webhook.js';
+import { Slowness } from './slowness.js';
 
 export interface AsyncSystemOptions {
   readonly database: Database;
-  /** To the same database, with {@link QUEUE_PLANNING}: for statements by which the queue moves. */
-  readonly queueDatabase: Database;
   readonly functions: FunctionTable;
   readonly executions: ExecutionTable;
   readonly versions: VersionCache;
@@ -53,20 +53,11 @@ export interface AsyncSystem {
 }
 
 export function createAsyncSystem(options: AsyncSystemOptions): AsyncSystem {
-  const {
-    database,
-    queueDatabase,
-    functions,
-    executions,
-    versions,
-    invoke,
-    webhooks,
-    agent,
-    ready,
-    limits,
-    concurrencyMax,
-    log,
-  } = options;
+  const { database, functions, executions, versions, invoke, webhooks, agent, ready, limits, concurrencyMax, log } =
+    options;
+  const { url } = database;
+  const queueDatabase = new Database({ url, log, connectionsMax: 8, settings: QUEUE_PLANNING });
+  const unhurriedDatabase = new Database({ url, log, connectionsMax: 2, settings: QUEUE_UNHURRIED });
   const resolve = (projectId: string, name: string) => versions.resolve(projectId, name);
   const settler: AttemptSettler = new AttemptSettler({
     database: queueDatabase,
@@ -82,13 +73,16 @@ export function createAsyncSystem(options: AsyncSystemOptions): AsyncSystem {
     },
     invoke,
   });
+  const slowness = new Slowness();
   const runWebhook = createRunWebhook(webhooks);
   const runner = new AsyncRunner({
     database: queueDatabase,
+    unhurriedDatabase,
     owner: randomUUID(),
     settler,
     run: (row, context) => (row.kind === 'webhook' ? runWebhook : runFunction)(row, context),
     ready,
+    slowness: () => slowness.ratio,
     concurrencyMax,
     log,
   });
@@ -101,7 +95,7 @@ export function createAsyncSystem(options: AsyncSystemOptions): AsyncSystem {
   });
   const lateResults = new LateResults({ database: queueDatabase, settler, log });
   const wake = (): void => runner.wake();
-  const intake = new Intake({ database: queueDatabase, limits, onStored: wake });
+  const intake = new Intake({ database: queueDatabase, limits, slowness, onStored: wake });
   runner.start();
   return {
     invocations: new AsyncInvocations({
@@ -124,6 +118,7 @@ export function createAsyncSystem(options: AsyncSystemOptions): AsyncSystem {
       adrift.close();
       await runner.close();
       await lateResults.close();
+      await Promise.all([queueDatabase.close(), unhurriedDatabase.close()]);
     },
   };
 }

@@ -5,12 +5,15 @@ import { GroupCommit } from '../db/group-commit.js';
 import { checkSameRequest, type KeyClaim, neverSettled } from '../idempotency/idempotency-key.js';
 import type { NewAsyncInvocation } from './async-invocation.js';
 import type { QueueLimits } from './enqueue.js';
+import type { Slowness } from './slowness.js';
 import { storeInvocations } from './store-invocations.js';
 import { type KeyedInvocation, type Stored, storeKeyedInvocations } from './store-keyed-invocations.js';
 
 export interface IntakeOptions {
   readonly database: Database;
   readonly limits: QueueLimits;
+  /** Is told how long each statement takes. */
+  readonly slowness: Slowness;
   /** Called after each commit. */
   readonly onStored: () => void;
 }
@@ -27,12 +30,14 @@ export class Intake {
   readonly #commit: GroupCommit<KeyedInvocation, Stored>;
 
   constructor(private readonly options: IntakeOptions) {
-    const { database, limits, onStored } = options;
+    const { database, limits, onStored, slowness } = options;
     this.#commit = new GroupCommit({
       what: 'async invocations',
       commit: async (entries) => {
         crashPoint('before-commit');
+        const startedAt = performance.now();
         const stored = await store(database, limits, entries);
+        slowness.took(performance.now() - startedAt);
         crashPoint('after-commit');
         onStored();
         return stored;

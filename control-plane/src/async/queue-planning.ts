@@ -13,3 +13,10 @@ export const QUEUE_PLANNING = {
   enable_mergejoin: 'off',
   plan_cache_mode: 'force_generic_plan',
 } as const;
+
+/**
+ * And of those for what may be lost with the last moments before PostgreSQL itself is killed, so that nobody waits for the
+ * disk: which node an attempt was sent to, and that it is still being worked on. Without the first an attempt whose control
+ * plane died in the same moment is made again, under another epoch.
+ */
+export const QUEUE_UNHURRIED = { ...QUEUE_PLANNING, synchronous_commit: 'off' } as const;

@@ -4,8 +4,12 @@ import { YieldingLimit } from './yielding-limit.js';
 let limit: YieldingLimit | undefined;
 afterEach(() => limit?.close());
 
-function after(looks: number, utilization: number, max = 128): number {
-  limit = new YieldingLimit(max, () => utilization);
+function after(looks: number, utilization: number, max = 128, slowness = 0): number {
+  limit = new YieldingLimit(
+    max,
+    () => slowness,
+    () => utilization,
+  );
   for (let look = 0; look < looks; look += 1) limit.look();
   return limit.current;
 }
@@ -17,10 +21,12 @@ it('allows all while there is time to spare, and few while there is none', () =>
   expect(after(50, 0.95)).toBe(8);
   expect(after(50, 0.95, 4)).toBe(4);
   expect(after(50, 0.1, 4)).toBe(4);
+  expect(after(50, 0.1, 128, 5)).toBe(8);
+  expect(after(50, 0.1, 128, 3)).toBe(16);
 });
 
 it('measures this process itself', () => {
-  limit = new YieldingLimit(128);
+  limit = new YieldingLimit(128, () => 0);
   limit.look();
   const until = performance.now() + 50;
   while (performance.now() < until);

@@ -6,6 +6,10 @@ const INTERVAL_MS = 100;
 const BUSY = 0.8;
 const EASY = 0.6;
 
+/** And how many times longer than at its best the database may take for what is handed in. */
+const SLOW = 4;
+const QUICK = 2.5;
+
 const SHRINK = 0.7;
 const GROW = 1.2;
 
@@ -17,17 +21,22 @@ const LEAST = 8;
  * while it has none. Those who wait for an answer, of a sync call or at the door of the queue, go first: what is queued
  * waits for nobody.
  *
- * The measure is how much of the time the event loop is busy, which also rises when other programs of the machine take its
- * processors. (Additive growth would take seconds to use a free machine, hence a factor in both directions.)
+ * The measures are how much of the time the event loop is busy, and how slow the database is to those who hand something in at
+ * this moment, which work in progress makes it. (Additive growth would take seconds to use a free machine, hence a factor in
+ * both directions.)
  */
 export class YieldingLimit {
   #limit: number;
   #last: EventLoopUtilization = performance.eventLoopUtilization();
   readonly #timer: NodeJS.Timeout;
 
-  /** @param utilization of the event loop since it was last asked, 0 to 1; for tests */
+  /**
+   * @param slowness of the database at the door, see {@link Slowness}
+   * @param utilization of the event loop since it was last asked, 0 to 1; for tests
+   */
   constructor(
     private readonly max: number,
+    private readonly slowness: () => number,
     private readonly utilization: () => number = () => this.#utilization(),
   ) {
     this.#limit = Math.min(max, 2 * LEAST);
@@ -41,8 +50,9 @@ export class YieldingLimit {
   /** Done ten times a second without being called. */
   look(): void {
     const busy = this.utilization();
-    if (busy > BUSY) this.#limit = Math.max(Math.min(LEAST, this.max), this.#limit * SHRINK);
-    else if (busy < EASY) this.#limit = Math.min(this.max, this.#limit * GROW + 1);
+    const slow = this.slowness();
+    if (busy > BUSY || slow > SLOW) this.#limit = Math.max(Math.min(LEAST, this.max), this.#limit * SHRINK);
+    else if (busy < EASY && slow < QUICK) this.#limit = Math.min(this.max, this.#limit * GROW + 1);
   }
 
   close(): void {

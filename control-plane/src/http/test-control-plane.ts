@@ -140,7 +140,7 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
 
   const executions = new ExecutionTable(database);
   const asyncSystem = createAsyncSystem({
-    ...{ database, queueDatabase: database, functions, executions, versions, invoke, log, concurrencyMax: 16 },
+    ...{ database, functions, executions, versions, invoke, log, concurrencyMax: 16 },
     webhooks: new WebhookSender(new AddressPolicy()),
     agent: () => undefined,
     ready: () => true,
