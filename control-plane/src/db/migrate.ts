@@ -18,21 +18,29 @@ const LOCK = 7_401_962;
  *
  * @throws FleetError `unavailable` when it is not done after `deadlineMs` (default 60 s).
  */
-export async function migrateDatabase(options: { url: string; log: Logger; deadlineMs?: number }): Promise<void> {
-  const { url, log, deadlineMs = 60_000 } = options;
+export async function migrateDatabase(options: {
+  url: string;
+  log: Logger;
+  deadlineMs?: number;
+  /** For tests. */
+  migrationsFolder?: string;
+}): Promise<void> {
+  const { url, log, deadlineMs = 60_000, migrationsFolder = MIGRATIONS } = options;
   const giveUpAt = performance.now() + deadlineMs;
   for (;;) {
     const sockets = new SocketTracker();
     const client = driverClient(url, sockets, {
       max: 1,
       connection: { application_name: 'lambda-migrations', statement_timeout: deadlineMs },
+      // The migrator reads `created_at` by that name. Under another one it finds no migration to be newer than the last.
+      transform: {},
     });
     // Cut at the end of the time, whatever state the connection is in.
     const guard = setTimeout(() => sockets.cutSilent(0), Math.max(0, giveUpAt - performance.now()));
     try {
       await client`select pg_advisory_lock(${LOCK})`;
       const startedAt = performance.now();
-      await migrate(drizzle({ client }), { migrationsFolder: MIGRATIONS });
+      await migrate(drizzle({ client }), { migrationsFolder });
       log.info({ ms: Math.round(performance.now() - startedAt) }, 'database_migrated');
       return;
     } catch (err) {
