@@ -28,7 +28,8 @@ export interface AdriftInvocationsOptions {
 }
 
 const LOOK_MS = 2_000;
-const LOOK_MAX = 200;
+/** Rows of one statement: each may hold a megabyte. */
+const LOOK_MAX = 30;
 
 /** Until one that may be running is looked at again. */
 const POSTPONE_MS = 2_000;
@@ -66,26 +67,32 @@ export class AdriftInvocations {
     if (this.#looking) return;
     this.#looking = true;
     try {
-      const rows = await findAdrift(this.options.database, LOOK_MAX);
-      const left: string[] = [];
-      const settling: Promise<unknown>[] = [];
-      for (const row of rows) {
-        if (this.options.holds(row.id)) continue;
-        const end = endOf(row, row.nodeId === null ? undefined : this.options.agent(row.nodeId));
-        if (end === undefined) {
-          left.push(row.id);
-          this.#cancelWanted(row);
-          continue;
-        }
-        const made = { ...nothingMade(), nodeId: row.nodeId ?? undefined };
-        settling.push(this.options.settler.settle(row, end, made, { cancelled: row.cancelled, adrift: true }));
-      }
-      await Promise.all([...settling, postpone(this.options.database, left, POSTPONE_MS)]);
+      while ((await this.#lookAtSome()) === LOOK_MAX);
     } catch (err) {
       this.options.log.warn({ reason: errorText(err) }, 'async_invocations_adrift_not_settled');
     } finally {
       this.#looking = false;
     }
+  }
+
+  /** How many were settled or put off. */
+  async #lookAtSome(): Promise<number> {
+    const rows = await findAdrift(this.options.database, LOOK_MAX);
+    const left: string[] = [];
+    const settling: Promise<unknown>[] = [];
+    for (const row of rows) {
+      if (this.options.holds(row.id)) continue;
+      const end = endOf(row, row.nodeId === null ? undefined : this.options.agent(row.nodeId));
+      if (end === undefined) {
+        left.push(row.id);
+        this.#cancelWanted(row);
+        continue;
+      }
+      const made = { ...nothingMade(), nodeId: row.nodeId ?? undefined };
+      settling.push(this.options.settler.settle(row, end, made, { cancelled: row.cancelled, adrift: true }));
+    }
+    await Promise.all([...settling, postpone(this.options.database, left, POSTPONE_MS)]);
+    return settling.length + left.length;
   }
 
   #cancelWanted({ id, epoch, nodeId, cancelled }: RunningInvocation): void {

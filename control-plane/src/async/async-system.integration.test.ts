@@ -12,6 +12,7 @@ import { AddressPolicy } from '../webhooks/address-policy.js';
 import { WebhookSender } from '../webhooks/webhook-sender.js';
 import type { ConnectedAgent } from './adrift-invocations.js';
 import { type AsyncSystem, createAsyncSystem } from './async-system.js';
+import { DeadLetterSweep } from './dead-letter-sweep.js';
 
 const log = pino({ level: 'silent' });
 
@@ -66,7 +67,7 @@ describe('async invocations', () => {
 
   const begin = (
     answer: (request: InvocationRequest) => Answer | Promise<Answer>,
-    { concurrencyMax = 8, queuedMax = 1_000 } = {},
+    { concurrencyMax = 8, queuedMax = 1_000, queuedBytesMax = 1_000_000 } = {},
   ): Life => {
     const { database } = postgres;
     const invoked: InvocationRequest[] = [];
@@ -97,7 +98,7 @@ describe('async invocations', () => {
       webhooks: new WebhookSender(new AddressPolicy(['127.0.0.0/8'])),
       agent: (nodeId) => agents.get(nodeId),
       ready: () => true,
-      limits: { queuedMax, queuedBytesMax: 1_000_000 },
+      limits: { queuedMax, queuedBytesMax },
     });
     const life = { system, invoked, acknowledged };
     lives.push(life);
@@ -349,6 +350,21 @@ describe('async invocations', () => {
     expect(second.invoked).toEqual([]);
   });
 
+  it('takes large events a few at a time, and finds all of them again', async () => {
+    await deploy('f');
+    const large = JSON.stringify('x'.repeat(1_000_000));
+    const first = begin(never, { concurrencyMax: 64, queuedBytesMax: 1e9 });
+    const ids = await Promise.all(Array.from({ length: 40 }, () => accept(first, 'f', large)));
+    await expect.poll(() => first.invoked.length, { timeout: 20_000 }).toBe(40);
+    await abandon(first);
+    agents.set('n1', agent('boot-1'));
+    await age(5_000);
+    const second = begin(() => ok(), { concurrencyMax: 64, queuedBytesMax: 1e9 });
+    for (const id of ids) expect(await ended(id)).toMatchObject({ outcome: 'success', epoch: 2 });
+    expect(second.invoked).toHaveLength(40);
+    await lanesAreExact();
+  });
+
   it('runs again, as no attempt and no loss, what did not reach its node', async () => {
     await deploy('f');
     const first = begin(never);
@@ -464,6 +480,27 @@ describe('async invocations', () => {
     expect(await deadLetters.purge('default', {})).toBe(1);
     expect(await dead()).toEqual([]);
     await lanesAreExact();
+  });
+
+  it('keeps dead letters for a fortnight', async () => {
+    await deploy('f', { retries: 0 });
+    const life = begin(() => failing);
+    const ids = await Promise.all(Array.from({ length: 3 }, () => accept(life, 'f')));
+    for (const id of ids) await ended(id);
+    const age = (days: number, id = '') =>
+      postgres.database.run(
+        'age',
+        (sql) => sql`update dead_letters set died_at = now() - ${days} * interval '1 day' where id = ${id}`,
+      );
+    await age(14.01, ids[0]);
+    await age(13.99, ids[1]);
+    const sweep = new DeadLetterSweep(postgres.database, log);
+    try {
+      expect(await sweep.run()).toBe(1);
+    } finally {
+      sweep.close();
+    }
+    expect((await dead()).map(({ id }) => id).toSorted()).toEqual(ids.slice(1).toSorted());
   });
 
   it('sends what became of an invocation to the destinations of its function', async () => {

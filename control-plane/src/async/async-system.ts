@@ -12,6 +12,7 @@ import { AsyncInvocations } from './async-invocations.js';
 import { AsyncRunner } from './async-runner.js';
 import { AsyncSettingsTable } from './async-settings.js';
 import { AttemptSettler } from './attempt-settler.js';
+import { DeadLetterSweep } from './dead-letter-sweep.js';
 import { DeadLetters } from './dead-letters.js';
 import { Destinations } from './destinations.js';
 import type { QueueLimits } from './enqueue.js';
@@ -93,6 +94,7 @@ export function createAsyncSystem(options: AsyncSystemOptions): AsyncSystem {
     holds: (id) => runner.holds(id),
     log,
   });
+  const deadLetterSweep = new DeadLetterSweep(database, log);
   const lateResults = new LateResults({ database: queueDatabase, settler, log });
   const wake = (): void => runner.wake();
   const intake = new Intake({ database: queueDatabase, limits, slowness, onStored: wake });
@@ -116,6 +118,7 @@ export function createAsyncSystem(options: AsyncSystemOptions): AsyncSystem {
     },
     close: async () => {
       adrift.close();
+      deadLetterSweep.close();
       await runner.close();
       await lateResults.close();
       await Promise.all([queueDatabase.close(), unhurriedDatabase.close()]);

@@ -15,6 +15,9 @@ export interface ClaimOptions {
 /** Lanes that are looked at by one statement. */
 const LANES_MAX = 64;
 
+/** Payloads that one statement brings, roughly: more of them would not come within its deadline. */
+const CLAIM_BYTES_MAX = 16 * 1024 * 1024;
+
 /** The class of our advisory locks. Arbitrary, and the same in every process. */
 const CLAIM_LOCK = 1_818_324_581;
 
@@ -48,14 +51,18 @@ export async function claimInvocations(
           and pg_try_advisory_xact_lock(${CLAIM_LOCK}::integer, hashtext(l.id::text))
         order by l.virtual_time limit ${Math.min(limit, LANES_MAX)}
       ), due as (
-        select a.id, row_number() over (partition by r.id order by a.not_before, a.id) as turn, r.virtual_time
+        select a.id, a.bytes, row_number() over (partition by r.id order by a.not_before, a.id) as turn, r.virtual_time
         from ready r left join shares on shares.id = r.id cross join lateral (
-          select id, not_before from async_invocations
+          select id, not_before, octet_length(payload) as bytes from async_invocations
           where lane_id = r.id and status = 'queued' and not_before <= now()
           order by not_before, id limit least(coalesce(shares.share, ${perLane}::integer), ${limit}::integer)
         ) a
       ), chosen as (
-        select id from due order by turn, virtual_time, id limit ${limit}
+        select id from (
+          select id, turn, virtual_time, bytes, sum(bytes) over (order by turn, virtual_time, id) as so_far from due
+        ) counted
+        where so_far - bytes < ${CLAIM_BYTES_MAX}
+        order by turn, virtual_time, id limit ${limit}
       ), taken as (
         update async_invocations a set status = 'running', epoch = a.epoch + 1, owner = ${owner}::uuid,
           lease_until = now() + ${leaseMs} * interval '1 millisecond', node_id = null, boot_id = null, started_at = null

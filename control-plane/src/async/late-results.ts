@@ -45,7 +45,8 @@ export class LateResults {
         source.acknowledge([refOf(end)]);
       },
       lingerMs: 5,
-      batchMax: 200,
+      // Their events are read too, and each may be a megabyte.
+      batchMax: 30,
       sizeOf: ({ end }) => 1_000 + end.body.length,
       batchSizeMax: BATCH_BYTES_MAX,
       log: options.log,
