@@ -79,9 +79,11 @@ describe('async invocations while everything is killed', () => {
 
     const accepted = new Map<string, keyof typeof functions>();
     let [sent, unanswered] = [0, 0];
-    let rate = 0;
+    // So that calls are under way during all of the faults, however fast the machine is.
+    let pauseMs = (CLIENTS * 60_000) / CALLS;
+    let faultsLeft = true;
     const client = async (): Promise<void> => {
-      while (sent < CALLS) {
+      while (sent < CALLS || faultsLeft) {
         const n = sent;
         sent += 1;
         const name = n % 50 === 0 ? 'fails' : 'works';
@@ -96,13 +98,11 @@ describe('async invocations while everything is killed', () => {
           sent -= 1;
           await sleep(100);
         }
-        if (rate > 0) await sleep(rate);
+        if (pauseMs > 0) await sleep(pauseMs);
       }
     };
     const startedAt = performance.now();
     const clients = Array.from({ length: CLIENTS }, client);
-    // So that calls are under way during all of the faults, however fast the machine is.
-    rate = (CLIENTS * 60_000) / CALLS;
     const faults: string[] = [];
     const victims = (['control plane', 'agent', 'PostgreSQL'] satisfies Victim[]).flatMap((victim) =>
       Array<Victim>(KILLS_EACH).fill(victim),
@@ -116,7 +116,8 @@ describe('async invocations while everything is killed', () => {
       else await crashAt(running, crashFile, fault.point);
       faults.push('victim' in fault ? fault.victim : fault.point);
     }
-    rate = 0;
+    faultsLeft = false;
+    pauseMs = 0;
     await Promise.all(clients);
     const ended = async (): Promise<number> => {
       const { queued, running: now } = (await running.api('GET', '/api/queue')).json<{
@@ -153,7 +154,7 @@ describe('async invocations while everything is killed', () => {
         '',
       ].join('\n'),
     );
-    expect(accepted.size).toBe(CALLS);
+    expect(accepted.size).toBeGreaterThanOrEqual(CALLS);
     expect(lost).toEqual([]);
     expect(both).toEqual([]);
     expect(overrun, 'runs under one epoch').toEqual([]);
