@@ -161,7 +161,9 @@ describe('async invocations while everything is killed', () => {
     expect(unrun).toEqual([]);
     // Those that cannot succeed, and no others, unless the faults took them.
     for (const id of succeeded) expect(accepted.get(id)).toBe('works');
-    expect(dead.size).toBeGreaterThanOrEqual(CALLS / 50);
+    const failing = ids.filter((id) => accepted.get(id) === 'fails');
+    expect(failing.length).toBeGreaterThan(0);
+    expect(failing.filter((id) => !dead.has(id))).toEqual([]);
     // No two runs of one invocation at once. One whose sandbox was killed has no end; the next one began after its agent was gone.
     for (const of of runs.values()) {
       of.forEach(({ until }, at) => {
