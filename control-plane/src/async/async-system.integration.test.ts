@@ -104,6 +104,12 @@ describe('async invocations', () => {
       agent: (nodeId) => agents.get(nodeId),
       ready: () => true,
       limits: { queuedMax, queuedBytesMax: 1_000_000 },
+      jobs: {
+        run: () => expect.unreachable('there are no jobs'),
+        limits: { queuedMax, queuedBytesMax: 1_000_000 },
+        concurrencyMax,
+        onEnded: () => undefined,
+      },
     });
     const life = { system, invoked, acknowledged };
     lives.push(life);
