@@ -38,23 +38,38 @@ export class JobTable {
 
   /** @throws FleetError `job_not_found` */
   async get(projectId: string, id: string): Promise<JobDetail> {
-    const [row] = UUID.test(id)
-      ? await this.database.run(
-          'get job',
-          (sql) => sql<JobDetail[]>`
-            select ${columns(sql)}, j.code, j.args, j.result, coalesce(j.receipt, a.receipt) as receipt,
-              coalesce(a.epoch, (select e.epoch from executions e where e.id = (j.execution_ids ->> -1)::uuid)) as epoch
-            from jobs j left join async_invocations a on a.id = j.id
-            where j.project_id = ${projectId} and j.id = ${id}`,
-        )
-      : [];
+    if (!UUID.test(id)) return jobNotFound();
+    const [row] = await this.database.run(
+      'get job',
+      (sql) => sql<JobDetail[]>`
+        select ${columns(sql)}, j.code, j.args, j.result, coalesce(j.receipt, a.receipt) as receipt,
+          coalesce(a.epoch, (select e.epoch from executions e where e.id = (j.execution_ids ->> -1)::uuid)) as epoch
+        from jobs j left join async_invocations a on a.id = j.id
+        where j.project_id = ${projectId} and j.id = ${id}`,
+    );
     return row ?? jobNotFound();
   }
 
   /** @throws FleetError `job_not_found` */
   async summary(projectId: string, id: string): Promise<JobSummary> {
-    const { code: _c, args: _a, result: _r, receipt: _p, epoch: _e, ...summary } = await this.get(projectId, id);
-    return summary;
+    if (!UUID.test(id)) return jobNotFound();
+    const [row] = await this.database.run(
+      'look at job',
+      (sql) => sql<JobSummary[]>`
+        select ${columns(sql)} from jobs j left join async_invocations a on a.id = j.id
+        where j.project_id = ${projectId} and j.id = ${id}`,
+    );
+    return row ?? jobNotFound();
+  }
+
+  /** Whether there is such a job that has not finished. */
+  async isOpen(projectId: string, id: string): Promise<boolean> {
+    if (!UUID.test(id)) return false;
+    const rows = await this.database.run(
+      'look whether job is open',
+      (sql) => sql`select id from jobs where project_id = ${projectId} and id = ${id} and finished_at is null`,
+    );
+    return rows.length > 0;
   }
 
   /** What running it needs. Undefined when there is no such job. */

@@ -75,19 +75,19 @@ export class Jobs {
   async get(projectId: string, id: string, waitMs: number, gone: AbortSignal): Promise<JobDetail> {
     const { table, waiters } = this.options;
     const giveUpAt = performance.now() + waitMs;
-    for (;;) {
+    for (let open = true; open && !gone.aborted && !waiters.closed; ) {
       const leftMs = giveUpAt - performance.now();
-      if (leftMs <= 0 || gone.aborted || waiters.closed) return await table.get(projectId, id);
+      if (leftMs <= 0) break;
       // Before the look: a job that finishes in between is not missed.
       const { until, end } = waiters.wait(id, Math.min(leftMs, POLL_MS), gone);
       try {
-        const now = await table.get(projectId, id);
-        if (now.finishedAt !== null) return now;
-        await until;
+        open = await table.isOpen(projectId, id);
+        if (open) await until;
       } finally {
         end();
       }
     }
+    return await table.get(projectId, id);
   }
 
   /**
