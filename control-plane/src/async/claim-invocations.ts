@@ -68,7 +68,7 @@ export async function claimInvocations(
           )
         ) a
       ), chosen as (
-        select id from ${jobsMax < limit ? atMost(sql, jobsMax) : sql`due`} order by turn, virtual_time, id limit ${limit}
+        select id from ${jobsMax > 0 && jobsMax < limit ? atMost(sql, jobsMax) : sql`due`} order by turn, virtual_time, id limit ${limit}
       ), taken as (
         update async_invocations a set status = 'running', epoch = a.epoch + 1, owner = ${owner}::uuid,
           lease_until = now() + ${leaseMs} * interval '1 millisecond', node_id = null, boot_id = null, started_at = null
