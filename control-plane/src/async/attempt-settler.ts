@@ -108,16 +108,13 @@ export class AttemptSettler {
       sends: undefined,
       job: undefined,
     };
-    switch (verdict.kind) {
-      case 'wait':
-        return { ...base, ...rest, action: 'drift' };
-      case 'again':
-        return { ...base, ...rest, action: 'again', delayMs: verdict.delayMs, reason: verdict.reason };
+    if (verdict.kind === 'wait') return { ...base, ...rest, action: 'drift' };
+    if (verdict.kind === 'again') {
+      return { ...base, ...rest, action: 'again', delayMs: verdict.delayMs, reason: verdict.reason };
     }
     if (row.kind === 'job') return { ...base, ...rest, action: 'end', ...endOfJob(row, verdict, end, made) };
-    switch (verdict.kind) {
-      case 'cancelled':
-        return { ...base, ...rest, action: 'end', record: recordOf(row, { ...end, error: CANCELLED }, made, attempts) };
+    if (verdict.kind === 'cancelled') {
+      return { ...base, ...rest, action: 'end', record: recordOf(row, { ...end, error: CANCELLED }, made, attempts) };
     }
     const executedVersion = made.versionId === undefined ? '$LATEST' : String(made.versionNumber);
     const sends = await this.options.destinations.sendsOf(row, verdict, end, { executedVersion, body: made.body });
