@@ -121,7 +121,15 @@ class Queue {
     let claimed = 0;
     while (claimed < SHALLOW - CLAIM) {
       const rows = await claimInvocations(this.database, {
-        ...{ owner: this.lane, leaseMs: 60_000, limit: CLAIM, shares: new Map(), perLane: CLAIM },
+        ...{
+          owner: this.lane,
+          leaseMs: 60_000,
+          limit: CLAIM,
+          shares: new Map(),
+          perLane: CLAIM,
+          perJobLane: CLAIM,
+          jobsMax: CLAIM,
+        },
       });
       if (rows.length === 0) throw new Error('nothing could be claimed');
       claimed += rows.length;

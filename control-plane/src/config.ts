@@ -37,9 +37,9 @@ const schema = z.object({
   LAMBDA_CONCURRENCY_MAX: z.coerce.number().int().min(1).default(1_000),
   /** What `isolation: auto` means: gVisor wherever an eligible node has it, or runc always. */
   LAMBDA_ISOLATION_POLICY: z.enum(ISOLATION_POLICIES).default('gvisor'),
-  /** Jobs that run or look for a node at once. Each holds its arguments, up to 6 MB. */
+  /** Jobs among the async invocations in progress. Each holds its arguments, up to 6 MB. */
   LAMBDA_JOBS_CONCURRENCY: z.coerce.number().int().min(1).max(500).default(32),
-  /** Queued jobs of one project. */
+  /** Queued jobs of one project that ask for the same runtime and memory. */
   LAMBDA_JOBS_QUEUED_MAX: z.coerce.number().int().min(0).default(1_000),
   /** Async invocations that run or look for a node at once, in this process. Each holds its payload, up to 1 MB. */
   LAMBDA_ASYNC_CONCURRENCY: z.coerce.number().int().min(1).max(5_000).default(128),

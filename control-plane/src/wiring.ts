@@ -7,7 +7,7 @@ import { ArtifactSweep } from './artifacts/artifact-sweep.js';
 import { ImageStore } from './artifacts/image-store.js';
 import { LayerStore } from './artifacts/layer-store.js';
 import { PostgresArtifactStore } from './artifacts/postgres-artifact-store.js';
-import type { ConnectedAgent as AgentOfAsync } from './async/adrift-invocations.js';
+import type { ConnectedAgent } from './async/adrift-invocations.js';
 import { isAsyncTrigger } from './async/async-invocation.js';
 import { type AsyncSystem, createAsyncSystem } from './async/async-system.js';
 import { ApiKeys } from './auth/api-keys.js';
@@ -45,17 +45,14 @@ import { metricRoutes } from './http/metric-routes.js';
 import { createRequestListener } from './http/request-listener.js';
 import { scheduleRoutes } from './http/schedule-routes.js';
 import { insertExecutions } from './invocations/insert-executions.js';
-import { createInvoke, FIRST_EPOCH } from './invocations/invoke.js';
+import { createInvoke } from './invocations/invoke.js';
 import { Journal } from './invocations/journal.js';
 import { recordUnclaimedResult } from './invocations/unclaimed-result.js';
-import { JobProgress } from './jobs/job-progress.js';
-import { JobRunner } from './jobs/job-runner.js';
-import { JobSettler } from './jobs/job-settler.js';
 import { JobSweep } from './jobs/job-sweep.js';
 import { JobTable } from './jobs/job-table.js';
 import { JobWaiters } from './jobs/job-waiters.js';
 import { Jobs } from './jobs/jobs.js';
-import { type ConnectedAgent, OrphanedJobs } from './jobs/orphaned-jobs.js';
+import { createRunJob } from './jobs/run-job.js';
 import { insertLogLines } from './logs/insert-log-lines.js';
 import { LogCapture } from './logs/log-capture.js';
 import { LogFeed } from './logs/log-feed.js';
@@ -94,7 +91,7 @@ const BODY_BYTES_MAX = 512 * 1024 * 1024;
 /** Invocations that wait for a node: of one function, and of all. */
 const WAITING = { perLaneMax: 500, totalMax: 5_000 };
 
-/** Arguments of a project's queued jobs together. */
+/** Arguments of the queued jobs of one lane together. */
 const QUEUED_ARGS_BYTES_MAX = 256 * 1024 * 1024;
 
 const JOB_RETENTION = { days: 7, perProjectMax: 10_000 };
@@ -200,6 +197,10 @@ export async function wireControlPlane(
   });
 
   const executions = new ExecutionTable(database);
+  const jobTable = new JobTable(database);
+  const jobWaiters = new JobWaiters();
+  const forgetVersions = (ids: readonly string[]): void => registry.forgetVersions([...ids]);
+  const logsStored = (): Promise<void> => logWriter.caughtUp();
   const asyncSystem: AsyncSystem = createAsyncSystem({
     ...{ database, functions, executions, versions, invoke, log },
     webhooks: new WebhookSender(new AddressPolicy(config.webhookNetworks)),
@@ -210,6 +211,15 @@ export async function wireControlPlane(
     ready: () => registry.size > 0,
     limits: config.asyncQueue,
     concurrencyMax: config.asyncConcurrencyMax,
+    jobs: {
+      run: createRunJob({ table: jobTable, artifacts, invoke, forgetVersions, logsStored }),
+      limits: { queuedMax: config.jobs.queuedMax, queuedBytesMax: QUEUED_ARGS_BYTES_MAX },
+      concurrencyMax: config.jobs.concurrencyMax,
+      onEnded: (id, status) => {
+        metrics.observeJob(status);
+        jobWaiters.finished(id);
+      },
+    },
   });
   lifecycle.onClose('async invocations', () => asyncSystem.close());
   notifications.on('async', () => asyncSystem.runner.wake());
@@ -249,35 +259,15 @@ export async function wireControlPlane(
   // Everyone who follows something listens.
   setMaxListeners(0, stopping.signal);
   const budget = new BodyBudget(BODY_BYTES_MAX);
-  const forgetVersions = (ids: readonly string[]): void => registry.forgetVersions([...ids]);
-
-  const jobProgress = new JobProgress(database);
-  const jobWaiters = new JobWaiters();
-  const jobSettler = new JobSettler({
-    progress: jobProgress,
-    waiters: jobWaiters,
-    onFinished: metrics.observeJob,
-    log,
-  });
-  const jobRunner = new JobRunner({
-    ...{ progress: jobProgress, settler: jobSettler, artifacts, invoke, forgetVersions, log },
-    orphans: new OrphanedJobs({
-      ...{ progress: jobProgress, settler: jobSettler, log },
-      agent: (nodeId) => connectedAgent(registry.session(nodeId)),
-    }),
-    logsStored: () => logWriter.caughtUp(),
-    concurrencyMax: config.jobs.concurrencyMax,
-  });
-  jobRunner.start();
-  lifecycle.onClose('jobs', () => jobRunner.close());
   const logSweep = new LogSweep(database, config.logRetention, log);
   lifecycle.onClose('log sweep', () => logSweep.close());
   const executionSweep = new ExecutionSweep(database, config.executionRetention, log);
   lifecycle.onClose('execution sweep', () => executionSweep.close());
   const jobSweep = new JobSweep(database, JOB_RETENTION, log);
   lifecycle.onClose('job sweep', () => jobSweep.close());
-  const jobLimits = { queuedMax: config.jobs.queuedMax, argsBytesMax: QUEUED_ARGS_BYTES_MAX };
-  const jobs = new Jobs({ table: new JobTable(database, jobLimits), runner: jobRunner, waiters: jobWaiters });
+  const jobs = new Jobs({
+    ...{ table: jobTable, intake: asyncSystem.jobIntake, queue: asyncSystem.invocations, waiters: jobWaiters },
+  });
 
   const dueTicks = new DueTicks(database, config.asyncQueue);
   const ticker = new ScheduleTicker(dueTicks, log);
@@ -373,19 +363,13 @@ export async function wireControlPlane(
   return { httpPort, grpcPort: fleetServer.port };
 }
 
-function agentOf(session: NodeSession): AgentOfAsync {
+function agentOf(session: NodeSession): ConnectedAgent {
   return {
     bootId: session.hello.bootId,
     ageMs: session.ageMs,
     hadAtConnect: (ref) => session.hadAtConnect(ref),
     cancel: (ref) => session.cancel(ref),
   };
-}
-
-function connectedAgent(session: NodeSession | undefined): ConnectedAgent | undefined {
-  if (session === undefined) return undefined;
-  const cancel = (invocationId: string): void => session.cancel({ invocationId, epoch: FIRST_EPOCH });
-  return { bootId: session.hello.bootId, cancel };
 }
 
 /** Why a node may not join, for its log. */

@@ -59,7 +59,8 @@ const busy = async (fleet: Fleet): Promise<number> =>
 describe.each(['docker', 'process'] as const)('jobs on the %s driver', (driver) => {
   let fleet: Fleet;
   beforeAll(async () => {
-    fleet = await Fleet.start({ driver, env: { LAMBDA_JOBS_CONCURRENCY: '8', LAMBDA_SLOTS: '8' } });
+    // One lane alone may take eight of these places.
+    fleet = await Fleet.start({ driver, env: { LAMBDA_JOBS_CONCURRENCY: '11', LAMBDA_SLOTS: '8' } });
   });
   afterAll(() => fleet?.dispose());
 
@@ -145,7 +146,7 @@ describe.each(['docker', 'process'] as const)('jobs on the %s driver', (driver) 
     expect(cancelled).toMatchObject({ status: 200 });
     expect(await get(fleet, queued)).toMatchObject({ status: 'cancelled', attempts: 0, executionIds: [] });
     for (const id of ids) expect((await fleet.api('POST', `/api/jobs/${id}/cancel`)).status).toBe(202);
-    for (const id of ids) expect(await finished(fleet, id)).toMatchObject({ status: 'cancelled', attempts: 1 });
+    for (const id of ids) expect(await finished(fleet, id)).toMatchObject({ status: 'cancelled' });
     await expect.poll(() => busy(fleet), { timeout: 10_000 }).toBe(0);
     expect((await fleet.api('POST', `/api/jobs/${queued}/cancel`)).status).toBe(200);
   });
@@ -254,7 +255,8 @@ describe.each(['docker', 'process'] as const)('jobs on the %s driver after kill 
     for (const { pid } of victims) process.kill(pid, 'SIGKILL');
   };
   const start = async (): Promise<Fleet> => {
-    fleet = await Fleet.start({ driver, env: { LAMBDA_JOBS_CONCURRENCY: '4', LAMBDA_SLOTS: '8' } });
+    // One lane alone may take four of these places.
+    fleet = await Fleet.start({ driver, env: { LAMBDA_JOBS_CONCURRENCY: '6', LAMBDA_SLOTS: '8' } });
     return fleet;
   };
 
@@ -279,14 +281,19 @@ describe.each(['docker', 'process'] as const)('jobs on the %s driver after kill 
     await expect.poll(async () => (await executions()).length).toBe(16);
   });
 
-  it('of the control plane and the agent: what ran is outcome_unknown, or runs again where it may', async () => {
+  it('of the control plane and the agent: what ran runs again, and that costs no retry', async () => {
     const system = await start();
-    const once = await submit(system, { code: SLEEP, args: { ms: 5_000 } });
-    const again = await submit(system, { code: SLEEP, args: { ms: 5_000 }, retries: 1 });
-    await running(system, [once, again]);
+    const jobs = [
+      await submit(system, { code: SLEEP, args: { ms: 5_000 } }),
+      await submit(system, { code: SLEEP, args: { ms: 5_000 }, retries: 1 }),
+    ];
+    await running(system, jobs);
     await killAll(system, 'control-plane/dist/main.js', 'node-agent/dist/main.js');
     await system.recovered();
-    expect(await finished(system, once)).toMatchObject({ status: 'failed', outcome: 'outcome_unknown', attempts: 1 });
-    expect(await finished(system, again)).toMatchObject({ status: 'succeeded', result: 5_000, attempts: 2 });
+    for (const id of jobs) {
+      expect(await finished(system, id)).toMatchObject({ status: 'succeeded', result: 5_000, attempts: 1 });
+      const execution = (await system.api('GET', `/api/executions/${id}`)).json();
+      expect(execution).toMatchObject({ trigger: 'job', outcome: 'success', epoch: 2 });
+    }
   });
 });

@@ -7,9 +7,9 @@ import { isTest, type SourceFile } from './source-files.js';
  */
 const LAYERS: readonly (readonly string[])[] = [
   ['http', 'gateway', 'grpc'],
-  ['async', 'schedules'],
+  ['async', 'schedules', 'jobs'],
   ['invocations'],
-  ['functions', 'jobs', 'admission', 'scheduling', 'artifacts', 'auth', 'builds', 'executions', 'logs', 'idempotency'],
+  ['functions', 'admission', 'scheduling', 'artifacts', 'auth', 'builds', 'executions', 'logs', 'idempotency'],
   ['nodes'],
   ['db', 'metrics', 'webhooks'],
 ];

@@ -1,12 +1,13 @@
 import type { AsyncContext, Destination, deadLetters } from '../db/async-tables.js';
 import type { ExecutionError, ExecutionReceipt } from '../db/schema.js';
 import type { OutcomeName } from '../invocations/invocation.js';
+import type { NewJob } from '../jobs/job.js';
 
-/** What a row of the queue asks for: to run a function, or to send its payload to a URL. */
-export type AsyncKind = 'function' | 'webhook';
+/** What a row of the queue asks for: to run a function, to send its payload to a URL, or to run the code of a job. */
+export type AsyncKind = 'function' | 'webhook' | 'job';
 
 /** What caused an async invocation. */
-export type AsyncTrigger = 'async' | 'schedule' | 'destination' | 'webhook' | 'replay';
+export type AsyncTrigger = 'async' | 'schedule' | 'destination' | 'webhook' | 'replay' | 'job';
 
 const ASYNC_TRIGGERS: readonly string[] = [
   'async',
@@ -14,6 +15,7 @@ const ASYNC_TRIGGERS: readonly string[] = [
   'destination',
   'webhook',
   'replay',
+  'job',
 ] satisfies AsyncTrigger[];
 
 /** @param trigger as an agent repeats it */
@@ -37,10 +39,12 @@ export interface NewAsyncInvocation {
   readonly context: AsyncContext;
   /** Milliseconds after which it is not begun any more. */
   readonly maxAgeMs: number;
+  /** Of a `job`: its row in `jobs`, which is stored with it. */
+  readonly job?: NewJob;
 }
 
 /** An async invocation that this process has taken to run one attempt of it. */
-export interface ClaimedInvocation extends Omit<NewAsyncInvocation, 'maxAgeMs'> {
+export interface ClaimedInvocation extends Omit<NewAsyncInvocation, 'maxAgeMs' | 'job'> {
   /** Of the attempt. */
   readonly epoch: number;
   /** What came before this one. */
@@ -50,7 +54,7 @@ export interface ClaimedInvocation extends Omit<NewAsyncInvocation, 'maxAgeMs'> 
   /** Milliseconds until it is too old to be begun; negative when it is. */
   readonly leftMs: number;
   readonly acceptedAt: Date;
-  /** Null when there is no such function any more. */
+  /** Of its function or job; null when there is no such any more. */
   readonly retries: number | null;
   readonly retryDelaysMs: readonly number[] | null;
   readonly onSuccess: Destination | null;

@@ -9,7 +9,7 @@ import type { SentTo } from '../invocations/invocation.js';
 import type { ClaimedInvocation } from './async-invocation.js';
 import type { AttemptSettler, SettleOptions } from './attempt-settler.js';
 import { type BeginningAttempt, beginAttempts } from './begin-attempts.js';
-import { claimInvocations } from './claim-invocations.js';
+import { type ClaimOptions, claimInvocations } from './claim-invocations.js';
 import { letGo, renewLeases } from './leases.js';
 import { type Attempt, type AttemptRunner, faulted } from './run-attempt.js';
 import { shareOf } from './share-of.js';
@@ -30,6 +30,8 @@ export interface AsyncRunnerOptions {
   readonly slowness: () => number;
   /** Invocations in progress at once, while this process has time to spare. */
   readonly concurrencyMax: number;
+  /** Jobs among them: each holds its arguments, up to 6 MB. */
+  readonly jobsMax: number;
   readonly log: Logger;
 }
 
@@ -63,7 +65,7 @@ const LATE_MS = 20;
  */
 export class AsyncRunner {
   readonly #held = new Map<string, Held>();
-  readonly #heldByLane = new Map<string, number>();
+  readonly #heldByLane = new Map<string, { held: number; readonly jobs: boolean }>();
   readonly #begin: GroupCommit<BeginningAttempt, boolean>;
   #state: 'idle' | 'claiming' | 'closed' = 'idle';
   #again = false;
@@ -138,9 +140,12 @@ export class AsyncRunner {
         await this.#rest();
         const free = this.#limit.current - this.#held.size;
         if (free <= 0) break;
-        const shares = new Map([...this.#heldByLane].map(([lane, held]) => [lane, shareOf(held, free)]));
-        const perLane = shareOf(0, free);
-        const rows = await claimInvocations(database, { owner, leaseMs: LEASE_MS, limit: free, shares, perLane });
+        const rows = await claimInvocations(database, {
+          owner,
+          leaseMs: LEASE_MS,
+          limit: free,
+          ...this.#sharesOf(free),
+        });
         if (rows.length > 0) crashPoint('after-claim');
         for (const row of rows) this.#hold(row);
         this.#again ||= rows.length > 0;
@@ -150,6 +155,15 @@ export class AsyncRunner {
       log.warn({ reason: errorText(err) }, 'async_invocations_not_claimed');
     }
     if (this.#state === 'claiming') this.#become('idle');
+  }
+
+  /** Lanes of jobs share among each other what is left of the places of jobs. */
+  #sharesOf(free: number): Pick<ClaimOptions, 'shares' | 'perLane' | 'perJobLane' | 'jobsMax'> {
+    const lanes = [...this.#heldByLane];
+    const jobsHeld = lanes.reduce((sum, [, { held, jobs }]) => sum + (jobs ? held : 0), 0);
+    const jobsMax = Math.max(0, Math.min(free, this.options.jobsMax - jobsHeld));
+    const shares = new Map(lanes.map(([id, { held, jobs }]) => [id, shareOf(held, jobs ? jobsMax : free)]));
+    return { shares, perLane: shareOf(0, free), perJobLane: shareOf(0, jobsMax), jobsMax };
   }
 
   /** Nothing while little is in progress. */
@@ -163,12 +177,13 @@ export class AsyncRunner {
     if (this.#state === 'closed') return;
     const held: Held = { row, cancel: new AbortController() };
     this.#held.set(row.id, held);
-    this.#heldByLane.set(row.laneId, (this.#heldByLane.get(row.laneId) ?? 0) + 1);
+    const lane = this.#heldByLane.get(row.laneId) ?? { held: 0, jobs: row.kind === 'job' };
+    this.#heldByLane.set(row.laneId, lane);
+    lane.held += 1;
     void this.#run(held).then(() => {
       this.#held.delete(row.id);
-      const left = (this.#heldByLane.get(row.laneId) ?? 1) - 1;
-      if (left > 0) this.#heldByLane.set(row.laneId, left);
-      else this.#heldByLane.delete(row.laneId);
+      lane.held -= 1;
+      if (lane.held === 0) this.#heldByLane.delete(row.laneId);
       this.wake();
     });
   }

@@ -99,6 +99,12 @@ describe('async invocations', () => {
       agent: (nodeId) => agents.get(nodeId),
       ready: () => true,
       limits: { queuedMax, queuedBytesMax },
+      jobs: {
+        run: () => expect.unreachable('there are no jobs'),
+        limits: { queuedMax, queuedBytesMax: 1_000_000 },
+        concurrencyMax,
+        onEnded: () => undefined,
+      },
     });
     const life = { system, invoked, acknowledged };
     lives.push(life);
@@ -232,6 +238,20 @@ describe('async invocations', () => {
     // The one that was held has cost its lane a turn already.
     expect(order.filter((_, at) => at < 4).join()).toMatch(/^1,1,2,2$/);
     expect(order.slice(4)).toEqual(['3', '4']);
+  });
+
+  it('a function that had nothing to do begins where other functions are, not where jobs stand still', async () => {
+    const { id } = await deploy('f');
+    const lane = (virtualTime: number, jobs: boolean) => ({
+      ...{ id: uuidv7(), project_id: 'default', queued: 1, queued_bytes: 1, next_due: new Date(Date.now() + 60_000) },
+      ...{ virtual_time: virtualTime, jobs },
+    });
+    const rows = [lane(5, true), lane(100, false), lane(200, false)];
+    await postgres.database.run('lanes', (sql) => sql`insert into lanes ${sql(rows)}`);
+    const life = begin(() => ok());
+    await ended(await accept(life, 'f'));
+    const [served] = await postgres.database.run('lane', (sql) => sql`select virtual_time from lanes where id = ${id}`);
+    expect(served).toEqual({ virtualTime: 101 });
   });
 
   it('tries a failing function again under the same id and with a new epoch, and then gives it up', async () => {

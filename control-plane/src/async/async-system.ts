@@ -6,6 +6,7 @@ import { resolvedVersionOf } from '../functions/function-record.js';
 import type { FunctionTable } from '../functions/function-table.js';
 import type { VersionCache } from '../functions/version-cache.js';
 import type { Invoke } from '../invocations/invocation.js';
+import type { JobStatus } from '../jobs/job.js';
 import type { WebhookSender } from '../webhooks/webhook-sender.js';
 import { AdriftInvocations, type ConnectedAgent } from './adrift-invocations.js';
 import { AsyncInvocations } from './async-invocations.js';
@@ -21,6 +22,7 @@ import { LateResults } from './late-results.js';
 import { OpenInvocations } from './open-invocations.js';
 import { QUEUE_PLANNING, QUEUE_UNHURRIED } from './queue-planning.js';
 import { Replays } from './replays.js';
+import type { AttemptRunner } from './run-attempt.js';
 import { createRunFunction } from './run-function.js';
 import { createRunWebhook } from './run-webhook.js';
 import { Slowness } from './slowness.js';
@@ -37,12 +39,24 @@ export interface AsyncSystemOptions {
   readonly ready: () => boolean;
   readonly limits: QueueLimits;
   readonly concurrencyMax: number;
+  readonly jobs: JobsInQueue;
   readonly log: Logger;
+}
+
+/** What running jobs takes besides. */
+export interface JobsInQueue {
+  readonly run: AttemptRunner;
+  readonly limits: QueueLimits;
+  readonly concurrencyMax: number;
+  /** Called after the commit that ends a job. */
+  readonly onEnded: (id: string, status: JobStatus) => void;
 }
 
 /** Everything about async invocations, put together. */
 export interface AsyncSystem {
   readonly invocations: AsyncInvocations;
+  /** The door for jobs. */
+  readonly jobIntake: Intake;
   readonly deadLetters: DeadLetters;
   readonly settings: AsyncSettingsTable;
   readonly replays: Replays;
@@ -54,8 +68,20 @@ export interface AsyncSystem {
 }
 
 export function createAsyncSystem(options: AsyncSystemOptions): AsyncSystem {
-  const { database, functions, executions, versions, invoke, webhooks, agent, ready, limits, concurrencyMax, log } =
-    options;
+  const {
+    database,
+    functions,
+    executions,
+    versions,
+    invoke,
+    webhooks,
+    agent,
+    ready,
+    limits,
+    concurrencyMax,
+    jobs,
+    log,
+  } = options;
   const { url } = database;
   const queueDatabase = new Database({ url, log, connectionsMax: 8, settings: QUEUE_PLANNING });
   const unhurriedDatabase = new Database({ url, log, connectionsMax: 2, settings: QUEUE_UNHURRIED });
@@ -64,6 +90,7 @@ export function createAsyncSystem(options: AsyncSystemOptions): AsyncSystem {
     database: queueDatabase,
     destinations: new Destinations({ resolve, log }),
     onQueued: (delayMs) => runner.wakeAfter(delayMs),
+    onJobEnded: jobs.onEnded,
     log,
   });
   const runFunction = createRunFunction({
@@ -76,12 +103,14 @@ export function createAsyncSystem(options: AsyncSystemOptions): AsyncSystem {
   });
   const slowness = new Slowness();
   const runWebhook = createRunWebhook(webhooks);
+  const runners = { function: runFunction, webhook: runWebhook, job: jobs.run };
   const runner = new AsyncRunner({
     database: queueDatabase,
     unhurriedDatabase,
     owner: randomUUID(),
     settler,
-    run: (row, context) => (row.kind === 'webhook' ? runWebhook : runFunction)(row, context),
+    run: (row, context) => runners[row.kind](row, context),
+    jobsMax: jobs.concurrencyMax,
     ready,
     slowness: () => slowness.ratio,
     concurrencyMax,
@@ -107,6 +136,7 @@ export function createAsyncSystem(options: AsyncSystemOptions): AsyncSystem {
         if (!runner.cancel(id)) void adrift.look();
       },
     }),
+    jobIntake: new Intake({ database: queueDatabase, limits: jobs.limits, slowness, onStored: wake }),
     deadLetters: new DeadLetters(database, limits, wake),
     settings: new AsyncSettingsTable(database, webhooks),
     replays: new Replays({ database, executions, functions, intake }),

@@ -3,6 +3,8 @@ import type { Database } from '../db/database.js';
 import { GroupCommit } from '../db/group-commit.js';
 import { type StoredBody, storedBody } from '../db/stored-body.js';
 import { bytesLength, type ExecutionRecord, textsLength } from '../executions/execution-rows.js';
+import type { JobStatus } from '../jobs/job.js';
+import { checkedEnd, isHopeless, type JobEnd, jobEnd } from '../jobs/job-end.js';
 import type { AttemptEnd, ClaimedInvocation } from './async-invocation.js';
 import type { Destinations } from './destinations.js';
 import { judgeAttempt, type Verdict } from './judge-attempt.js';
@@ -13,6 +15,8 @@ export interface AttemptSettlerOptions {
   readonly destinations: Destinations;
   /** Called after each commit that queued something. */
   readonly onQueued: (delayMs: number) => void;
+  /** Called after the commit that ends a job. */
+  readonly onJobEnded: (id: string, status: JobStatus) => void;
   readonly log: Logger;
 }
 
@@ -64,16 +68,19 @@ export class AttemptSettler {
    */
   async settle(
     row: ClaimedInvocation,
-    end: AttemptEnd,
+    reported: AttemptEnd,
     made: AttemptMade,
     { cancelled = false, adrift = false }: SettleOptions = {},
   ): Promise<Verdict | undefined> {
-    const verdict = judgeAttempt({ ...row, cancelled }, end);
+    const isJob = row.kind === 'job';
+    const end = isJob ? checkedEnd(reported, made.body) : reported;
+    const retries = isJob && isHopeless(end) ? 0 : row.retries;
+    const verdict = judgeAttempt({ ...row, cancelled, retries }, end);
     const settlement = await this.#settlementOf(row, verdict, end, made, adrift);
     if (await this.#commit.submit(settlement)) {
       if (verdict.kind === 'again') this.options.onQueued(verdict.delayMs);
       if (settlement.sends !== undefined) this.options.onQueued(0);
-      this.#report(row, verdict, end);
+      this.#report(row, verdict, end, settlement.job);
       return verdict;
     }
     // What could not be queued again was cancelled, or is not this attempt's any more; this finds out which.
@@ -92,14 +99,22 @@ export class AttemptSettler {
     const { attempts, losses, deferrals } = verdict;
     const { outcome, receipt } = end;
     const base = { id, epoch, adrift, attempts, losses, deferrals, outcome, receipt };
-    const rest = { delayMs: 0, reason: null, error: end.error, condition: null, record: undefined, sends: undefined };
-    switch (verdict.kind) {
-      case 'wait':
-        return { ...base, ...rest, action: 'drift' };
-      case 'again':
-        return { ...base, ...rest, action: 'again', delayMs: verdict.delayMs, reason: verdict.reason };
-      case 'cancelled':
-        return { ...base, ...rest, action: 'end', record: recordOf(row, { ...end, error: CANCELLED }, made, attempts) };
+    const rest = {
+      delayMs: 0,
+      reason: null,
+      error: end.error,
+      condition: null,
+      record: undefined,
+      sends: undefined,
+      job: undefined,
+    };
+    if (verdict.kind === 'wait') return { ...base, ...rest, action: 'drift' };
+    if (verdict.kind === 'again') {
+      return { ...base, ...rest, action: 'again', delayMs: verdict.delayMs, reason: verdict.reason };
+    }
+    if (row.kind === 'job') return { ...base, ...rest, action: 'end', ...endOfJob(row, verdict, end, made) };
+    if (verdict.kind === 'cancelled') {
+      return { ...base, ...rest, action: 'end', record: recordOf(row, { ...end, error: CANCELLED }, made, attempts) };
     }
     const executedVersion = made.versionId === undefined ? '$LATEST' : String(made.versionNumber);
     const sends = await this.options.destinations.sendsOf(row, verdict, end, { executedVersion, body: made.body });
@@ -117,9 +132,13 @@ export class AttemptSettler {
     };
   }
 
-  #report(row: ClaimedInvocation, verdict: Verdict, end: AttemptEnd): void {
+  #report(row: ClaimedInvocation, verdict: Verdict, end: AttemptEnd, job: JobEnd | undefined): void {
     const about = { invocation: row.id, function: row.functionName, outcome: end.outcome, attempts: verdict.attempts };
-    if (verdict.kind === 'dead')
+    if (job !== undefined) {
+      const { status } = job;
+      this.options.log.info({ job: row.id, status, outcome: end.outcome, attempts: job.attempts }, 'job_finished');
+      this.options.onJobEnded(row.id, status);
+    } else if (verdict.kind === 'dead')
       this.options.log.warn({ ...about, condition: verdict.condition }, 'async_invocation_dead');
     else if (verdict.kind === 'again') {
       this.options.log.info({ ...about, delayMs: verdict.delayMs, reason: verdict.reason }, 'async_invocation_retried');
@@ -128,6 +147,18 @@ export class AttemptSettler {
 }
 
 const CANCELLED = { errorType: 'Invocation.Cancelled', errorMessage: 'It was cancelled.' };
+
+/** Its own row says how a job ended: it is never a dead letter. One of which nothing ran leaves no execution. */
+function endOfJob(
+  row: ClaimedInvocation,
+  verdict: Verdict,
+  end: AttemptEnd,
+  made: AttemptMade,
+): Pick<Settlement, 'job' | 'error' | 'record'> {
+  const job = jobEnd(row.attempts, verdict, end, made.body);
+  const error = verdict.kind === 'dead' ? verdict.error : verdict.kind === 'cancelled' ? CANCELLED : end.error;
+  return { job, error, record: job.executed ? recordOf(row, { ...end, error }, made, verdict.attempts) : undefined };
+}
 
 function recordOf(row: ClaimedInvocation, end: AttemptEnd, made: AttemptMade, attempts: number): ExecutionRecord {
   const input = storedBody(row.payload);
@@ -151,8 +182,8 @@ function recordOf(row: ClaimedInvocation, end: AttemptEnd, made: AttemptMade, at
     output: output.text,
     inputBytes: input.bytes,
     outputBytes: output.bytes,
-    // The version that ran may be old: the function's row is asked.
-    keepPayloads: undefined,
+    // The version that ran may be old: the function's row is asked. A job has none.
+    keepPayloads: row.kind === 'job' ? true : undefined,
     attempts,
     acceptedAtMs: row.acceptedAt.getTime(),
     startedAtMs: made.startedAtMs,
@@ -160,6 +191,12 @@ function recordOf(row: ClaimedInvocation, end: AttemptEnd, made: AttemptMade, at
   };
 }
 
-function sizeOf({ record, sends }: Settlement): number {
-  return 1_000 + (record === undefined ? 0 : textsLength(record) + bytesLength(record)) + (sends?.payload.length ?? 0);
+function sizeOf({ record, sends, job }: Settlement): number {
+  const resultLength = job?.result?.length ?? 0;
+  return (
+    1_000 +
+    resultLength +
+    (record === undefined ? 0 : textsLength(record) + bytesLength(record)) +
+    (sends?.payload.length ?? 0)
+  );
 }

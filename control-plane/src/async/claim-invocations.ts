@@ -1,3 +1,5 @@
+import type postgres from 'postgres';
+import type { Sql } from '../db/connection-target.js';
 import type { Database } from '../db/database.js';
 import type { ClaimedInvocation } from './async-invocation.js';
 
@@ -10,6 +12,9 @@ export interface ClaimOptions {
   /** How many of one lane, where that is not `perLane`: what it has in progress here counts. Lanes with 0 are passed over. */
   readonly shares: ReadonlyMap<string, number>;
   readonly perLane: number;
+  /** The same of a lane of jobs, and how many jobs at most: with 0 their lanes are passed over. */
+  readonly perJobLane: number;
+  readonly jobsMax: number;
 }
 
 /** Lanes that are looked at by one statement. */
@@ -17,6 +22,11 @@ const LANES_MAX = 64;
 
 /** Payloads that one statement brings, roughly: more of them would not come within its deadline. */
 const CLAIM_BYTES_MAX = 16 * 1024 * 1024;
+
+/** Before each attempt at a job after the first one. */
+const JOB_RETRY_DELAYS_MS = [500, 1_000, 2_000, 4_000, 8_000];
+
+type Fragment = postgres.PendingQuery<postgres.Row[]>;
 
 /** The class of our advisory locks. Arbitrary, and the same in every process. */
 const CLAIM_LOCK = 1_818_324_581;
@@ -37,7 +47,7 @@ const CLAIM_LOCK = 1_818_324_581;
  */
 export async function claimInvocations(
   database: Database,
-  { owner, leaseMs, limit, shares, perLane }: ClaimOptions,
+  { owner, leaseMs, limit, shares, perLane, perJobLane, jobsMax }: ClaimOptions,
 ): Promise<readonly ClaimedInvocation[]> {
   const given = [...shares].map(([id, share]) => ({ id, share }));
   return database.run(
@@ -46,20 +56,24 @@ export async function claimInvocations(
       with shares as (
         select * from jsonb_to_recordset(${sql.json(given)}) as s (id uuid, share integer)
       ), ready as (
-        select l.id, l.virtual_time from lanes l
-        where l.next_due <= now() and not exists (select from shares where shares.id = l.id and shares.share = 0)
+        select l.id, l.virtual_time, l.jobs from lanes l
+        where l.next_due <= now() and (not l.jobs or ${jobsMax}::integer > 0) and not exists (select from shares where shares.id = l.id and shares.share = 0)
           and pg_try_advisory_xact_lock(${CLAIM_LOCK}::integer, hashtext(l.id::text))
         order by l.virtual_time limit ${Math.min(limit, LANES_MAX)}
       ), due as (
-        select a.id, a.bytes, row_number() over (partition by r.id order by a.not_before, a.id) as turn, r.virtual_time
+        select a.id, a.bytes, row_number() over (partition by r.id order by a.not_before, a.id) as turn, r.virtual_time, r.jobs
         from ready r left join shares on shares.id = r.id cross join lateral (
           select id, not_before, octet_length(payload) as bytes from async_invocations
           where lane_id = r.id and status = 'queued' and not_before <= now()
-          order by not_before, id limit least(coalesce(shares.share, ${perLane}::integer), ${limit}::integer)
+          order by not_before, id
+          limit least(
+            coalesce(shares.share, case when r.jobs then ${perJobLane}::integer else ${perLane}::integer end), ${limit}::integer
+          )
         ) a
       ), chosen as (
         select id from (
-          select id, turn, virtual_time, bytes, sum(bytes) over (order by turn, virtual_time, id) as so_far from due
+          select id, turn, virtual_time, bytes, sum(bytes) over (order by turn, virtual_time, id) as so_far
+          from ${jobsMax > 0 && jobsMax < limit ? atMost(sql, jobsMax) : sql`due`}
         ) counted
         where so_far - bytes < ${CLAIM_BYTES_MAX}
         order by turn, virtual_time, id limit ${limit}
@@ -90,7 +104,32 @@ export async function claimInvocations(
       select t.id, t.project_id, t.lane_id, t.kind, t.function_id, t.function_name, t.version_id, t.trigger, t.payload,
         t.context, t.epoch, t.attempts, t.losses, t.deferrals, t.accepted_at,
         extract(epoch from t.expires_at - now())::double precision * 1000 as left_ms,
-        f.async_retries as retries, f.async_retry_delays_ms as retry_delays_ms, f.on_success, f.on_failure
-      from taken t left join functions f on f.id = t.function_id`,
+        ${retrySettings(sql)}
+      from taken t left join functions f on f.id = t.function_id left join lateral (${jobOf(sql, 't')}) j on true`,
   );
+}
+
+/** What is due, with no more jobs than that. */
+function atMost(sql: Sql, jobs: number): Fragment {
+  return sql`(
+    select id, turn, virtual_time, bytes from (
+      select due.*, row_number() over (partition by jobs order by turn, virtual_time, id) as place from due
+    ) placed where not jobs or place <= ${jobs}::integer
+  ) bounded`;
+}
+
+/** The job of a row of the queue, for a lateral join: an index look-up for each row, however few jobs there seem to be. */
+export function jobOf(sql: Sql, row: string): Fragment {
+  const a = sql(row);
+  return sql`
+    select jobs.id, jobs.retries, jobs.init_timeout_ms, jobs.timeout_ms from jobs
+    where jobs.project_id = ${a}.project_id and jobs.id = ${a}.id limit 1`;
+}
+
+/** What the function `f` or the job `j` says of being tried again, and of what is sent afterwards. */
+export function retrySettings(sql: Sql): Fragment {
+  return sql`
+    coalesce(f.async_retries, j.retries) as retries,
+    coalesce(f.async_retry_delays_ms, case when j.id is not null then ${sql.json(JOB_RETRY_DELAYS_MS)} end) as retry_delays_ms,
+    f.on_success, f.on_failure`;
 }

@@ -25,24 +25,28 @@ export function enqueue(sql: Sql, work: string, limits: QueueLimits): Fragment {
   return sql`
     lane_work as (
       select lane_id, project_id, count(*)::integer as queued, sum(octet_length(payload))::bigint as bytes,
-        min(not_before) as next_due
+        min(not_before) as next_due, bool_or(kind = 'job') as jobs
       from ${sql(work)} work group by lane_id, project_id
     ), ${fillLanes(sql, limits)}, ${insertQueued(sql, work)}`;
 }
 
 /**
- * The expression `accepted_lanes`, from `lane_work` (lane_id, project_id, queued, bytes, next_due): lanes are told of what
- * is added to them.
+ * The expression `accepted_lanes`, from `lane_work` (lane_id, project_id, queued, bytes, next_due, jobs): lanes are told of
+ * what is added to them.
  *
  * They are written in the order of their ids, as everybody does, so that no two statements wait for each other. A lane that
- * had nothing to do begins where the others are: time that it was idle is no credit.
+ * had nothing to do begins where the others are: time that it was idle is no credit. Lanes of jobs are not the others of a
+ * function's: as many jobs as may being in progress, they stand still.
  */
 export function fillLanes(sql: Sql, { queuedMax, queuedBytesMax }: QueueLimits = UNLIMITED): Fragment {
   return sql`
     accepted_lanes as (
-      insert into lanes as l (id, project_id, queued, queued_bytes, next_due, virtual_time, turned)
+      insert into lanes as l (id, project_id, queued, queued_bytes, next_due, virtual_time, turned, jobs)
       select lane_id, project_id, queued, bytes, next_due,
-        coalesce((select min(virtual_time) from lanes where next_due is not null), 0), 1
+        coalesce(
+          (select min(virtual_time) from lanes where next_due is not null and (lane_work.jobs or not lanes.jobs)),
+          (select min(virtual_time) from lanes where next_due is not null), 0
+        ), 1, jobs
       from lane_work where queued <= ${queuedMax}::integer and bytes <= ${queuedBytesMax}::bigint
       order by lane_id
       on conflict (id) do update set

@@ -2,6 +2,7 @@ import type postgres from 'postgres';
 import type { Sql } from '../db/connection-target.js';
 import type { Database } from '../db/database.js';
 import type { ClaimedInvocation } from './async-invocation.js';
+import { jobOf, retrySettings } from './claim-invocations.js';
 
 /** An invocation that is marked as running. */
 export interface RunningInvocation extends ClaimedInvocation {
@@ -63,12 +64,14 @@ function columns(sql: Sql): postgres.PendingQuery<postgres.Row[]> {
     a.id, a.project_id, a.lane_id, a.kind, a.function_id, a.function_name, a.version_id, a.trigger, a.payload, a.context,
     a.epoch, a.attempts, a.losses, a.deferrals, a.accepted_at,
     extract(epoch from a.expires_at - now())::double precision * 1000 as left_ms,
-    f.async_retries as retries, f.async_retry_delays_ms as retry_delays_ms, f.on_success, f.on_failure,
+    ${retrySettings(sql)},
     a.node_id, a.boot_id, extract(epoch from now() - a.started_at)::double precision * 1000 as begun_ms,
     a.cancel_requested_at is not null as cancelled,
     coalesce(now() > a.started_at + interval '1 millisecond'
-      * (coalesce(v.init_timeout_ms + v.timeout_ms, ${BUDGET_MAX_MS}::integer) + ${OVERDUE_AFTER_MS}::integer), false) as overdue
+      * (coalesce(v.init_timeout_ms + v.timeout_ms, j.init_timeout_ms + j.timeout_ms, ${BUDGET_MAX_MS}::integer)
+        + ${OVERDUE_AFTER_MS}::integer), false) as overdue
     from async_invocations a
     left join functions f on f.id = a.function_id
-    left join versions v on v.id = coalesce(a.version_id, f.latest_version_id)`;
+    left join versions v on v.id = coalesce(a.version_id, f.latest_version_id)
+    left join lateral (${jobOf(sql, 'a')}) j on true`;
 }

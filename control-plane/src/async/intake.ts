@@ -46,7 +46,8 @@ export class Intake {
       // All take the lock of the lane: a second one would wait for the first, holding a connection.
       inFlightMax: 1,
       pendingMax: 10_000,
-      sizeOf: ({ invocation }) => invocation.payload.length,
+      sizeOf: ({ invocation: { payload, job } }) =>
+        payload.length + (job === undefined ? 0 : job.code.length + job.argsBytes),
       batchSizeMax: BATCH_BYTES_MAX,
     });
   }
@@ -70,9 +71,12 @@ export class Intake {
 
   #full(invocation: NewAsyncInvocation): FleetError {
     const { queuedMax, queuedBytesMax } = this.options.limits;
+    const { kind, functionName } = invocation;
+    const whose =
+      kind === 'job' ? 'The project has as many jobs of this kind' : `"${functionName}" has as many async invocations`;
     return new FleetError(
       'throttled',
-      `"${invocation.functionName}" has as many async invocations queued as it may: ${queuedMax}, with ${queuedBytesMax} bytes together. Send this one again when some have run.`,
+      `${whose} queued as it may: ${queuedMax}, with ${queuedBytesMax} bytes together. Send this one again when some have run.`,
       { retryAfterSeconds: RETRY_AFTER_SECONDS },
     );
   }

@@ -1,8 +1,10 @@
+import type postgres from 'postgres';
+import type { Sql } from '../db/connection-target.js';
 import type { Database } from '../db/database.js';
 import type { ExecutionError, ExecutionReceipt } from '../db/schema.js';
 import { firstIdOf } from '../executions/execution-table.js';
 
-/** An async invocation that has not ended, as the API shows it among executions. */
+/** An async invocation or a job that has not ended, as the API shows it among executions. */
 export interface OpenInvocation {
   readonly id: string;
   readonly functionName: string;
@@ -111,8 +113,8 @@ export class OpenInvocations {
   }
 
   /**
-   * Takes a queued one out of the queue: it ends as not started. Of a running one it only says so: whoever runs it has to be
-   * told.
+   * Takes a queued one out of the queue: it ends as not started, and a job as cancelled. Of a running one it only says so:
+   * whoever runs it has to be told.
    */
   async cancel(projectId: string, id: string): Promise<Cancelled> {
     if (!UUID.test(id)) return 'not_open';
@@ -134,8 +136,15 @@ export class OpenInvocations {
             trigger, epoch, 'not_started',
             jsonb_build_object('errorType', 'Invocation.Cancelled', 'errorMessage', 'It was cancelled.'),
             coalesce(receipt, '{}'), accepted_at, now(), attempts, accepted_at
-          from removed
+          from removed r where kind <> 'job' or ${mayHaveRun(sql, 'r')}
           on conflict (id) do nothing
+        ), finished as (
+          update jobs j set
+            status = 'cancelled', cancel_requested_at = now(), finished_at = now(), outcome = r.outcome, receipt = r.receipt,
+            attempts = r.attempts,
+            execution_ids = case when ${mayHaveRun(sql, 'r')} then j.execution_ids || to_jsonb(j.id) else j.execution_ids end,
+            started_at = case when ${mayHaveRun(sql, 'r')} then r.started_at end
+          from removed r where j.id = r.id
         ), requested as (
           update async_invocations set cancel_requested_at = coalesce(cancel_requested_at, now())
           where id = ${id} and project_id = ${projectId} and status = 'running'
@@ -146,4 +155,10 @@ export class OpenInvocations {
     if (row?.removed) return 'cancelled';
     return row?.requested ? 'requested' : 'not_open';
   }
+}
+
+/** Whether an attempt before the current one may have run some of its code. */
+export function mayHaveRun(sql: Sql, row: string): postgres.PendingQuery<postgres.Row[]> {
+  const a = sql(row);
+  return sql`coalesce(${a}.attempts > 0 or ${a}.losses > 0 or ${a}.outcome not in ('not_started', 'throttled'), false)`;
 }

@@ -26,6 +26,12 @@ export function notMade(reason: string): Attempt {
   return { end, made: nothingMade() };
 }
 
+/** Of something that could not be run any more whenever it was tried. */
+export function gone(reason: string): Attempt {
+  const attempt = notMade(reason);
+  return { ...attempt, end: { ...attempt.end, gone: true } };
+}
+
 /** @param err what a runner threw */
 export function faulted(err: unknown): Attempt {
   const known = err instanceof FleetError;

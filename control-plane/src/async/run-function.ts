@@ -4,7 +4,7 @@ import { storableError } from '../db/storable-error.js';
 import type { ResolvedVersion } from '../functions/resolved-version.js';
 import type { InvocationResult, Invoke } from '../invocations/invocation.js';
 import type { ClaimedInvocation } from './async-invocation.js';
-import { type Attempt, type AttemptRunner, notMade } from './run-attempt.js';
+import { type Attempt, type AttemptRunner, gone, notMade } from './run-attempt.js';
 
 export interface RunFunctionOptions {
   /** @throws FleetError `function_not_found`, `unavailable` */
@@ -15,14 +15,16 @@ export interface RunFunctionOptions {
 }
 
 /** What took so many nodes down with it, or was there by chance, gets one for itself: nobody else is to be its victim. */
-const ALONE_FROM_LOSSES = 2;
+export const ALONE_FROM_LOSSES = 2;
 
 /** Makes attempts at invocations of functions. */
 export function createRunFunction(options: RunFunctionOptions): AttemptRunner {
   return async (row, { signal, begin }) => {
     if (row.leftMs <= 0) return notMade('its age limit passed while it was queued');
     const version = await resolve(row, options);
-    if (version === undefined) return gone(row);
+    if (version === undefined) {
+      return gone(`The function "${row.functionName}", or the version that was asked for, was deleted.`);
+    }
     const result = await options.invoke(version, {
       id: row.id,
       kind: InvokeKind.EVENT,
@@ -54,12 +56,8 @@ async function resolve(row: ClaimedInvocation, options: RunFunctionOptions): Pro
   }
 }
 
-function gone({ functionName }: ClaimedInvocation): Attempt {
-  const attempt = notMade(`The function "${functionName}", or the version that was asked for, was deleted.`);
-  return { ...attempt, end: { ...attempt.end, gone: true } };
-}
-
-function attemptOf(result: InvocationResult): Attempt {
+/** @param result of an invocation with an `attempt` */
+export function attemptOf(result: InvocationResult): Attempt {
   const { outcome, attested, error, reason, receipt, version, body, http, nodeId, acknowledge } = result;
   const finishedAtMs = Date.now();
   return {

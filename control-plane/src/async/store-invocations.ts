@@ -1,5 +1,6 @@
 import type { Database } from '../db/database.js';
 import type { NewAsyncInvocation } from './async-invocation.js';
+import { describeJobs } from './describe-jobs.js';
 import { enqueue, type QueueLimits, wakeQueue } from './enqueue.js';
 import { newWork } from './new-work.js';
 
@@ -13,6 +14,7 @@ export async function storeInvocations(
     'store async invocations',
     (sql) => sql<{ accepted: string[] | null }[]>`
       with work as (${newWork(sql, invocations)}), ${enqueue(sql, 'work', limits)}
+      ${describeJobs(sql, invocations)}
       select (select jsonb_agg(id) from accepted) as accepted, ${wakeQueue(sql)} as woken`,
   );
   const accepted = new Set(answer?.accepted ?? []);

@@ -4,6 +4,7 @@ import { firstOfEachKey, keyOf } from '../idempotency/claim-keys.js';
 import type { KeyClaim } from '../idempotency/idempotency-key.js';
 import { claimKeys, usedKey, wantedKeys } from '../idempotency/key-statements.js';
 import type { NewAsyncInvocation } from './async-invocation.js';
+import { describeJobs } from './describe-jobs.js';
 import { enqueue, type QueueLimits, wakeQueue } from './enqueue.js';
 import { newWork } from './new-work.js';
 
@@ -102,7 +103,7 @@ async function store(
       )}, work as (
         select * from offered o
         where o.id in (select invocation_id from claimed) or o.id not in (select invocation_id from wanted)
-      ), ${enqueue(sql, 'work', limits)}
+      ), ${enqueue(sql, 'work', limits)} ${describeJobs(sql, invocations)}
       select (select jsonb_agg(id) from accepted) as accepted,
         (select jsonb_agg(o.id) from offered o where o.lane_id not in (select lane_id from roomy)) as full,
         (

@@ -1,6 +1,7 @@
 import { sql } from 'drizzle-orm';
 import {
   bigint,
+  boolean,
   doublePrecision,
   index,
   integer,
@@ -51,13 +52,16 @@ export const lanes = pgTable(
     virtualTime: doublePrecision('virtual_time').notNull(),
     /** Whether the last write made something due that nobody knew of. */
     turned: smallint('turned').notNull().default(0),
+    /** Whether it is one of jobs: of those fewer may be in progress. */
+    jobs: boolean('jobs').notNull().default(false),
   },
   (t) => [index('lanes_waiting').on(t.virtualTime).where(sql`next_due is not null`)],
 );
 
 /**
- * Async invocations until they have ended. What was accepted is here, in `executions` when it has ended, and in
- * `dead_letters` too when it ended badly: each step between them is one statement.
+ * Async invocations and jobs until they have ended. What was accepted is here, in `executions` when it has ended, and in
+ * `dead_letters` too when it ended badly: each step between them is one statement. A job has the id of its row in `jobs`,
+ * which says what it is and how it ended, and is no dead letter.
  */
 export const asyncInvocations = pgTable(
   'async_invocations',
@@ -66,7 +70,7 @@ export const asyncInvocations = pgTable(
     id: uuid('id').primaryKey(),
     projectId: projectId(),
     laneId: uuid('lane_id').notNull(),
-    kind: text('kind', { enum: ['function', 'webhook'] }).notNull(),
+    kind: text('kind', { enum: ['function', 'webhook', 'job'] }).notNull(),
     functionId: uuid('function_id').notNull(),
     functionName: text('function_name').notNull(),
     /** Null: the newest at the time of the attempt. */

@@ -274,8 +274,8 @@ export interface ExecutionReceipt {
 }
 
 /**
- * Code that runs once. A row is the whole truth about its job; every change of `status` is one statement that names
- * the states it may start from.
+ * Code that is sent along: what it is, and how it ended. Until then its state is that of the row of `async_invocations`
+ * with the same id, and here are only the defaults.
  */
 export const jobs = pgTable(
   'jobs',
@@ -292,19 +292,18 @@ export const jobs = pgTable(
     initTimeoutMs: integer('init_timeout_ms').notNull(),
     retries: smallint('retries').notNull(),
     code: text('code').notNull(),
-    /** JSON text and not `jsonb`, which cannot hold every JSON text. Null once the job has finished and it is long. */
+    /** JSON text and not `jsonb`, which cannot hold every JSON text. Null when it is long: then the queue alone has it. */
     args: text('args'),
     argsBytes: integer('args_bytes').notNull(),
-    /** Attempts that a node began. */
+    /** Those that its code answers for, and the one that it ended with. */
     attempts: smallint('attempts').notNull().default(0),
-    /** Invocations of these attempts; the last one is the current one. */
+    /** Its own id, which all its attempts share, if any began. Jobs of earlier releases had one for each attempt. */
     executionIds: jsonb('execution_ids').$type<string[]>().notNull().default([]),
-    /** A queued job is not tried before. */
+    /** Not used any more, as are `reason` and `boot_id`: to be dropped when no release that knows them can be run again. */
     notBefore: at('not_before').notNull().default(now),
-    /** Why it is queued again, or why it ended where no error of its own says so. */
     reason: text('reason'),
     cancelRequestedAt: at('cancel_requested_at'),
-    /** The node that the current attempt was sent to, and the start of its agent. */
+    /** The node that the last attempt was sent to. */
     nodeId: text('node_id'),
     bootId: text('boot_id'),
     outcome: text('outcome'),
@@ -320,8 +319,9 @@ export const jobs = pgTable(
   },
   (t) => [
     index('jobs_project').on(t.projectId, t.id),
-    index('jobs_project_status').on(t.projectId, t.status, t.id),
-    /** Few rows, whatever the table holds: what the runner looks at all the time. */
+    // Each of these of a part of the rows alone: no other index may seem to be a way to a job of which project and id are known.
+    index('jobs_finished_by_status').on(t.projectId, t.status, t.id).where(sql`finished_at is not null`),
+    /** Few rows, whatever the table holds. */
     index('jobs_unfinished').on(t.projectId, t.id).where(sql`finished_at is null`),
     index('jobs_finished').on(t.finishedAt).where(sql`finished_at is not null`),
   ],

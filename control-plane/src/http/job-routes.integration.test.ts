@@ -179,12 +179,12 @@ describe('the jobs API', () => {
     ['throws', failure('TypeError'), 'failed', 'function_error'],
     ['runs out of memory', failure('Runtime.OutOfMemory'), 'failed', 'function_error'],
     ['runs out of time', failure('Sandbox.Timedout', {}, 'timeout'), 'timed_out', 'timeout'],
-    ['was stopped', () => ({ outcome: 'outcome_unknown' as const, reason: 'stopped' }), 'failed', 'outcome_unknown'],
+    ['returns no JSON', () => ({ body: Buffer.from('{') }), 'failed', 'function_error'],
   ])('a job that %s says so', async (_what, behaviour, status, outcome) => {
     plane.behave.invocation = behaviour;
     const job = await finished(await submit({ code }));
     expect(job).toMatchObject({ status, outcome, attempts: 1, result: null, resultTruncated: false });
-    expect((job.error as Body).errorMessage).toMatch(/it says why|stopped/);
+    expect((job.error as Body).errorMessage).toMatch(/it says why|not JSON/);
     const answer = await send('GET', `/api/jobs/${job.id}/result`);
     expect(answer.status).toBe(409);
   });
@@ -196,7 +196,7 @@ describe('the jobs API', () => {
     expect(job).toMatchObject({ status: 'failed', attempts: 1, error: { location: place } });
   });
 
-  it('tries again as often as allowed, each time as an invocation of its own', async () => {
+  it('tries again as often as allowed, each time as another attempt of one execution', async () => {
     let tries = 0;
     plane.behave.invocation = () => {
       tries += 1;
@@ -204,8 +204,14 @@ describe('the jobs API', () => {
     };
     const job = await finished(await submit({ code, retries: 2 }));
     expect(job).toMatchObject({ status: 'succeeded', attempts: 3, error: null, result: 'third' });
-    expect(job.executionIds).toEqual(plane.invoked.map(({ request }) => request.id));
-    expect(new Set(job.executionIds as string[]).size).toBe(3);
+    expect(job.executionIds).toEqual([job.id]);
+    expect(plane.invoked.map(({ request }) => [request.id, request.attempt?.epoch])).toEqual([
+      [job.id, 1],
+      [job.id, 2],
+      [job.id, 3],
+    ]);
+    const { body } = await plane.call('GET', `/api/executions/${job.id}`);
+    expect(body).toMatchObject({ functionName: 'job', trigger: 'job', outcome: 'success', attempts: 3, epoch: 3 });
   });
 
   it('an attempt that did not start does not count', async () => {
@@ -249,14 +255,19 @@ describe('the jobs API', () => {
 
   it('cancels a queued job at once, a running one at its node, and a finished one not', async () => {
     const { release } = hold();
-    // Four are held by the runner; the others stay in the queue.
+    // Of the six places of jobs one lane may take four; the others stay in the queue.
     const ids: string[] = [];
     for (let i = 0; i < 6; i += 1) ids.push(await submit({ code, retries: 3 }));
     const [running = '', , , , , queued = ''] = ids;
     await expect.poll(() => plane.invoked.length).toBe(4);
 
     const atOnce = await plane.call('POST', `/api/jobs/${queued}/cancel`);
-    expect(atOnce).toMatchObject({ status: 200, body: { status: 'cancelled', finishedAt: expect.any(String) } });
+    const never = { executionIds: [], attempts: 0, startedAt: null };
+    expect(atOnce).toMatchObject({
+      status: 200,
+      body: { status: 'cancelled', finishedAt: expect.any(String), ...never },
+    });
+    expect((await plane.call('GET', `/api/executions/${queued}`)).status).toBe(404);
     expect(await plane.call('POST', `/api/jobs/${queued}/cancel`)).toEqual(atOnce);
 
     await expect.poll(async () => (await plane.call('GET', `/api/jobs/${running}`)).body.status).toBe('running');
@@ -340,7 +351,7 @@ describe('the jobs API', () => {
     expect(listed.jobs.map((job) => job.id)).not.toContain(id);
   });
 
-  it('shows the log lines of the last attempt with the job, and those of all at /logs', async () => {
+  it('shows the log lines of the last attempt with the job, and those of all at /logs, between one START and END', async () => {
     plane.behave.invocation = async (request, spec) => {
       const attempt = plane.invoked.length;
       const row = {
@@ -350,7 +361,14 @@ describe('the jobs API', () => {
           execution_id: request.id,
           version_id: spec.versionId,
         },
-        ...{ sequence: 1, at: new Date(), stream: 'stdout', level: 'INFO', text: `attempt ${attempt}` },
+        ...{
+          epoch: request.attempt?.epoch ?? 0,
+          sequence: 1,
+          at: new Date(),
+          stream: 'stdout',
+          level: 'INFO',
+          text: `attempt ${attempt}`,
+        },
       };
       await plane.postgres.database.run('log', (sql) => sql`insert into log_lines ${sql(row)}`);
       return attempt === 1 ? failure('Error')() : { body: Buffer.from('1') };
@@ -359,7 +377,10 @@ describe('the jobs API', () => {
     const texts = (lines: unknown) => (lines as Body[]).map(({ text }) => text);
     expect(texts((await finished(id)).logs)).toEqual(['attempt 2']);
     const all = await plane.call('GET', `/api/jobs/${id}/logs`);
-    expect(texts(all.body.logs)).toEqual(['attempt 1', 'attempt 2']);
+    const [start, ...lines] = texts(all.body.logs);
+    expect(start).toContain('START RequestId');
+    expect(lines.slice(0, 2)).toEqual(['attempt 1', 'attempt 2']);
+    expect(lines.slice(2).map((line) => String(line).slice(0, 6))).toEqual(['END Re', 'REPORT']);
   });
 
   it('a wait ends when the job does, or when its time is over, and is bounded', async () => {

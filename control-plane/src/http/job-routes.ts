@@ -42,8 +42,6 @@ const waiting = z.object({
 export function jobRoutes({ jobs, executions, logs, budget }: JobRoutesOptions): readonly ApiRoute[] {
   const find = (c: ApiContext, projectId: string, waitMs = 0): Promise<JobDetail> =>
     jobs.get(projectId, param(c, 'id'), waitMs, clientGone(c));
-  const linesOf = async (projectId: string, executionId: string): Promise<readonly LogLine[]> =>
-    (await logs.ofExecution(projectId, executionId)).map(logLineOf);
 
   return [
     {
@@ -82,8 +80,11 @@ export function jobRoutes({ jobs, executions, logs, budget }: JobRoutesOptions):
         const { waitMs } = parseInput(waiting, c.req.query());
         const job = await find(c, projectId, waitMs);
         const executionId = job.executionIds.at(-1);
-        const lines = executionId === undefined ? [] : await linesOf(projectId, executionId);
-        return c.body(jobText(job, lines.slice(-LINES_SHOWN)), 200, { 'content-type': 'application/json' });
+        const all = executionId === undefined ? [] : await logs.ofExecution(projectId, executionId);
+        const lines = job.epoch === null ? all : all.filter(({ epoch }) => epoch === job.epoch);
+        return c.body(jobText(job, lines.slice(-LINES_SHOWN).map(logLineOf)), 200, {
+          'content-type': 'application/json',
+        });
       },
     },
     {
@@ -105,7 +106,7 @@ export function jobRoutes({ jobs, executions, logs, budget }: JobRoutesOptions):
         const { executionIds } = await find(c, projectId);
         const all: LogLine[] = [];
         for (const id of executionIds) {
-          const lines = await linesOf(projectId, id);
+          const lines = (await logs.ofExecution(projectId, id)).map(logLineOf);
           const execution = await executions.find(projectId, id);
           all.push(...(execution === undefined ? lines : withPlatformLines(execution, lines)));
         }
@@ -125,7 +126,7 @@ export function jobRoutes({ jobs, executions, logs, budget }: JobRoutesOptions):
 }
 
 /** `args` and `result` go in as the JSON texts that they are: reading and writing them anew would change numbers. */
-function jobText({ args, result, code, ...job }: JobDetail, logs: readonly LogLine[]): string {
+function jobText({ args, result, code, epoch: _, ...job }: JobDetail, logs: readonly LogLine[]): string {
   const rest = JSON.stringify({
     ...job,
     resultTruncated: job.status === 'succeeded' && result === null,

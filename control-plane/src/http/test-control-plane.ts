@@ -17,13 +17,10 @@ import { FunctionTable } from '../functions/function-table.js';
 import { VersionCache } from '../functions/version-cache.js';
 import { functionUrl } from '../gateway/function-url.js';
 import type { InvocationRequest, InvocationResult, Invoke } from '../invocations/invocation.js';
-import { JobProgress } from '../jobs/job-progress.js';
-import { JobRunner } from '../jobs/job-runner.js';
-import { JobSettler } from '../jobs/job-settler.js';
 import { JobTable } from '../jobs/job-table.js';
 import { JobWaiters } from '../jobs/job-waiters.js';
 import { Jobs } from '../jobs/jobs.js';
-import { OrphanedJobs } from '../jobs/orphaned-jobs.js';
+import { createRunJob } from '../jobs/run-job.js';
 import { LogCapture } from '../logs/log-capture.js';
 import { LogFeed } from '../logs/log-feed.js';
 import { LogTable } from '../logs/log-table.js';
@@ -126,17 +123,8 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
     };
   };
   const forgetVersions = (ids: readonly string[]): void => void forgotten.push(...ids);
-  const progress = new JobProgress(database);
   const waiters = new JobWaiters();
-  const settler = new JobSettler({ progress, waiters, onFinished: metrics.observeJob, log });
-  const runner = new JobRunner({
-    logsStored: () => Promise.resolve(),
-    ...{ progress, settler, artifacts, invoke, forgetVersions, log, concurrencyMax: 4 },
-    orphans: new OrphanedJobs({ progress, settler, agent: () => undefined, log }),
-  });
-  runner.start();
-  const table = new JobTable(database, { queuedMax: 20, argsBytesMax: 8 * 1024 * 1024 });
-  const jobs = new Jobs({ table, runner, waiters });
+  const table = new JobTable(database);
 
   const executions = new ExecutionTable(database);
   const asyncSystem = createAsyncSystem({
@@ -145,7 +133,17 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
     agent: () => undefined,
     ready: () => true,
     limits: { queuedMax: 20, queuedBytesMax: 8 * 1024 * 1024 },
+    jobs: {
+      run: createRunJob({ table, artifacts, invoke, forgetVersions, logsStored: () => Promise.resolve() }),
+      limits: { queuedMax: 20, queuedBytesMax: 8 * 1024 * 1024 },
+      concurrencyMax: 6,
+      onEnded: (id, status) => {
+        metrics.observeJob(status);
+        waiters.finished(id);
+      },
+    },
   });
+  const jobs = new Jobs({ table, intake: asyncSystem.jobIntake, queue: asyncSystem.invocations, waiters });
   const due = new DueTicks(database, { queuedMax: 20, queuedBytesMax: 8 * 1024 * 1024 });
   const ticker = new ScheduleTicker(due, log);
   ticker.start();
@@ -236,7 +234,6 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
       waiters.close();
       await server.close(1_000);
       await once.close();
-      runner.close();
       await asyncSystem.close();
       await ticker.close();
       await buildRunner.close();

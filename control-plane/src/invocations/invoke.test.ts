@@ -451,7 +451,10 @@ describe('an invocation that may be withdrawn', () => {
   it('is given up, not started and without a trace, when that says no', async () => {
     const { invoke, connect, recorded, ledger } = system();
     const node = connect('n1', succeed);
-    const result = await invoke(VERSION, { ...request('job'), beforeSend: () => Promise.resolve(false) });
+    const result = await invoke(VERSION, {
+      ...{ ...request('job'), attempt: { epoch: 1, alone: false } },
+      beforeSend: () => Promise.resolve(false),
+    });
     expect(result).toMatchObject({ outcome: 'not_started', attested: false });
     expect(node.invokes).toEqual([]);
     expect(ledger.free('n1')).toEqual(nothingReserved);

@@ -34,7 +34,7 @@ export interface InvokeOptions {
 }
 
 /** What the only attempt of an invocation carries that is not queued. */
-export const FIRST_EPOCH = 1;
+const FIRST_EPOCH = 1;
 
 /**
  * Pause after a node refused an invocation that had already waited for room. What
@@ -253,13 +253,13 @@ function conclude(
 }
 
 /** Not starting is no news of what is queued: it waits in its queue until it does, and says itself why it waits. */
-const isTriedAgain = ({ trigger, attempt }: InvocationRequest): boolean => trigger === 'job' || attempt !== undefined;
+const isTriedAgain = ({ attempt }: InvocationRequest): boolean => attempt !== undefined;
 
 function record(journal: Journal, request: InvocationRequest, result: InvocationResult, conclusion: Conclusion): void {
   if (request.attempt !== undefined) return;
   const { end, session } = conclusion;
   const { spec, keepPayloads } = result.version;
-  if (leavesNoExecution(request.trigger) || (result.outcome === 'not_started' && isTriedAgain(request))) {
+  if (leavesNoExecution(request.trigger)) {
     if (end !== undefined) session?.acknowledge([refOf(end)]);
     return;
   }

@@ -52,8 +52,7 @@ export function recordUnclaimedResult(journal: Journal, session: NodeSession, en
     input: undefined,
     output: output.text,
     outputBytes: output.bytes,
-    // A job has no function that could say.
-    keepPayloads: end.trigger === 'job' ? true : undefined,
+    keepPayloads: undefined,
     startedAtMs: end.startedAtUnixMs,
     finishedAtMs: end.startedAtUnixMs + elapsedUs / 1000,
   };

@@ -62,7 +62,25 @@ export function parseSubmission(projectId: string, body: unknown, id: string = u
     );
   }
   const { runtime, memoryMb, timeoutMs, initTimeoutMs } = configOf('job', limits);
-  return { id, projectId, runtime, memoryMb, timeoutMs, initTimeoutMs, retries, code, args: text, argsBytes };
+  const createdAt = timeOf(id);
+  return {
+    id,
+    projectId,
+    runtime,
+    memoryMb,
+    timeoutMs,
+    initTimeoutMs,
+    retries,
+    code,
+    args: text,
+    argsBytes,
+    createdAt,
+  };
+}
+
+/** When an id of version 7 was made. */
+export function timeOf(id: string): Date {
+  return new Date(Number.parseInt(id.replace('-', '').slice(0, 12), 16));
 }
 
 function argsText(args: unknown): string {

@@ -1,10 +1,9 @@
 import { FleetError } from '@lambda-fleet/common/errors';
+import type postgres from 'postgres';
+import { mayHaveRun } from '../async/open-invocations.js';
 import type { Sql } from '../db/connection-target.js';
 import type { Database } from '../db/database.js';
-import { checkSameRequest, type KeyClaim, neverSettled } from '../idempotency/idempotency-key.js';
-import { insertJob, type QueueLimits, roomFor } from './insert-job.js';
-import { ARGS_KEPT_BYTES_MAX, type JobDetail, type JobStatus, type JobSummary, type NewJob } from './job.js';
-import { storeKeyedJob } from './store-keyed-job.js';
+import type { JobCode, JobDetail, JobStatus, JobSummary } from './job.js';
 
 export interface JobFilter {
   readonly status?: JobStatus;
@@ -13,56 +12,13 @@ export interface JobFilter {
   readonly limit: number;
 }
 
+type Fragment = postgres.PendingQuery<postgres.Row[]>;
+
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
-/** When a queue is full, it takes about this long for a few jobs of it to end. */
-const RETRY_AFTER_SECONDS = 5;
-
-const ROUNDS = 5;
-
-/** What clients do with jobs: store, read, cancel. Running them is the runner's, with {@link JobProgress}. */
+/** What is known of jobs: of those that have finished from their rows, of the others from the queue. */
 export class JobTable {
-  constructor(
-    private readonly database: Database,
-    private readonly limits: QueueLimits,
-  ) {}
-
-  /** @throws FleetError `throttled` when the project has as many queued as it may */
-  async insert(job: NewJob): Promise<JobSummary> {
-    const [stored] = await this.database.run(
-      'store job',
-      (sql) => sql<JobSummary[]>`
-        with room as (${roomFor(sql, job, this.limits)}) ${insertJob(sql, job, 'room')} returning ${columns(sql)}`,
-    );
-    return stored ?? this.#full();
-  }
-
-  /**
-   * Stores a job and its key in one statement, unless the key stands for a job already: then it is that job, as it was when
-   * it was stored.
-   *
-   * @throws FleetError `throttled`, `idempotency_mismatch`
-   */
-  async insertOnce(job: NewJob, claim: KeyClaim): Promise<JobSummary> {
-    for (let round = 0; round < ROUNDS; round += 1) {
-      const stored = await storeKeyedJob(this.database, this.limits, job, claim);
-      if (stored.kind === 'full') return this.#full();
-      if (stored.kind === 'again') continue;
-      checkSameRequest(claim, stored);
-      // The same submission, so all but these two are its own.
-      return queuedJob({ ...job, id: stored.invocationId }, stored.createdAt);
-    }
-    throw neverSettled();
-  }
-
-  #full(): never {
-    const { queuedMax, argsBytesMax } = this.limits;
-    throw new FleetError(
-      'throttled',
-      `The project has as many queued jobs as it may: ${queuedMax}, with ${argsBytesMax} bytes of arguments together. Send this one again when some have run.`,
-      { retryAfterSeconds: RETRY_AFTER_SECONDS },
-    );
-  }
+  constructor(private readonly database: Database) {}
 
   /** Newest first. */
   list(projectId: string, { status, beforeId, limit }: JobFilter): Promise<readonly JobSummary[]> {
@@ -72,63 +28,59 @@ export class JobTable {
     return this.database.run(
       'list jobs',
       (sql) => sql<JobSummary[]>`
-        select ${columns(sql)} from jobs
-        where project_id = ${projectId}
-          ${status === undefined ? sql`` : sql`and status = ${status}`}
-          ${beforeId === undefined ? sql`` : sql`and id < ${beforeId}`}
-        order by id desc limit ${limit}`,
+        select ${columns(sql)} from jobs j left join async_invocations a on a.id = j.id
+        where j.project_id = ${projectId}
+          ${status === undefined ? sql`` : withStatus(sql, status)}
+          ${beforeId === undefined ? sql`` : sql`and j.id < ${beforeId}`}
+        order by j.id desc limit ${limit}`,
     );
   }
 
   /** @throws FleetError `job_not_found` */
   async get(projectId: string, id: string): Promise<JobDetail> {
-    const [row] = UUID.test(id)
-      ? await this.database.run(
-          'get job',
-          (sql) => sql<JobDetail[]>`
-            select ${columns(sql)}, code, args, result, receipt from jobs where project_id = ${projectId} and id = ${id}`,
-        )
-      : [];
+    if (!UUID.test(id)) return jobNotFound();
+    const [row] = await this.database.run(
+      'get job',
+      (sql) => sql<JobDetail[]>`
+        select ${columns(sql)}, j.code, j.args, j.result, coalesce(j.receipt, a.receipt) as receipt,
+          coalesce(a.epoch, (select e.epoch from executions e where e.id = (j.execution_ids ->> -1)::uuid)) as epoch
+        from jobs j left join async_invocations a on a.id = j.id
+        where j.project_id = ${projectId} and j.id = ${id}`,
+    );
     return row ?? jobNotFound();
   }
 
-  /**
-   * Cancels a queued job. Of a running one it only says so: whoever runs it has to be told.
-   *
-   * @throws FleetError `job_not_found`; `conflict` when it has finished otherwise
-   */
-  async cancel(projectId: string, id: string): Promise<JobSummary> {
-    const [row] = UUID.test(id)
-      ? await this.database.run(
-          'cancel job',
-          (sql) => sql<JobSummary[]>`
-            update jobs set
-              cancel_requested_at = coalesce(cancel_requested_at, now()),
-              status = case status when 'queued' then 'cancelled' else status end,
-              finished_at = case status when 'queued' then now() end,
-              args = case when status = 'queued' and args_bytes > ${ARGS_KEPT_BYTES_MAX} then null else args end,
-              error = case status when 'queued' then null else error end, reason = null
-            where project_id = ${projectId} and id = ${id} and status in ('queued', 'running')
-            returning ${columns(sql)}`,
-        )
-      : [];
-    if (row !== undefined) return row;
-    const { code: _c, args: _a, result: _r, receipt: _p, ...finished } = await this.get(projectId, id);
-    if (finished.status === 'cancelled') return finished;
-    throw new FleetError('conflict', `The job has ${words(finished.status)} already; there is nothing to cancel.`, {
-      status: finished.status,
-    });
+  /** @throws FleetError `job_not_found` */
+  async summary(projectId: string, id: string): Promise<JobSummary> {
+    if (!UUID.test(id)) return jobNotFound();
+    const [row] = await this.database.run(
+      'look at job',
+      (sql) => sql<JobSummary[]>`
+        select ${columns(sql)} from jobs j left join async_invocations a on a.id = j.id
+        where j.project_id = ${projectId} and j.id = ${id}`,
+    );
+    return row ?? jobNotFound();
   }
-}
 
-/** A job as it is when it is stored. */
-function queuedJob(job: NewJob, createdAt: Date): JobSummary {
-  const { id, runtime, memoryMb, timeoutMs, retries, argsBytes } = job;
-  return {
-    ...{ id, status: 'queued', outcome: null, reason: null, runtime, memoryMb, timeoutMs, retries, attempts: 0 },
-    ...{ executionIds: [], nodeId: null, error: null, argsBytes, resultBytes: null, cancelRequestedAt: null },
-    ...{ createdAt, startedAt: null, finishedAt: null },
-  };
+  /** Whether there is such a job that has not finished. */
+  async isOpen(projectId: string, id: string): Promise<boolean> {
+    if (!UUID.test(id)) return false;
+    const rows = await this.database.run(
+      'look whether job is open',
+      (sql) => sql`select id from jobs where project_id = ${projectId} and id = ${id} and finished_at is null`,
+    );
+    return rows.length > 0;
+  }
+
+  /** What running it needs. Undefined when there is no such job. */
+  async code(id: string): Promise<JobCode | undefined> {
+    const [row] = await this.database.run(
+      'load job',
+      (sql) => sql<JobCode[]>`
+        select id, project_id, runtime, memory_mb, timeout_ms, code from jobs where id = ${id}`,
+    );
+    return row;
+  }
 }
 
 function jobNotFound(): never {
@@ -138,12 +90,30 @@ function jobNotFound(): never {
   );
 }
 
-function words(status: JobStatus): string {
-  return status === 'timed_out' ? 'timed out' : status;
+/** What is open is read by the index of what is unfinished, the rest by that of what has finished with this status. */
+function withStatus(sql: Sql, status: JobStatus): Fragment {
+  if (status === 'queued') return sql`and j.finished_at is null and not ${runs(sql)}`;
+  if (status === 'running') return sql`and j.finished_at is null and ${runs(sql)}`;
+  return sql`and j.finished_at is not null and j.status = ${status}`;
 }
 
-function columns(sql: Sql) {
+/** It may be on a node: one that was taken and looks for a node is queued still. */
+function runs(sql: Sql): Fragment {
+  return sql`coalesce(a.status = 'running' and a.started_at is not null, false)`;
+}
+
+function columns(sql: Sql): Fragment {
+  const open = sql`j.finished_at is null`;
   return sql`
-    id, status, outcome, reason, runtime, memory_mb, timeout_ms, retries, attempts, execution_ids, node_id, error,
-    args_bytes, result_bytes, cancel_requested_at, created_at, started_at, finished_at`;
+    j.id, j.runtime, j.memory_mb, j.timeout_ms, j.retries, j.args_bytes, j.result_bytes, j.created_at, j.finished_at,
+    case when not ${open} then j.status when ${runs(sql)} then 'running' else 'queued' end as status,
+    case when ${open} and not ${runs(sql)} then a.reason end as reason,
+    case when ${open} then coalesce(a.attempts, 0) + ${runs(sql)}::integer else j.attempts end as attempts,
+    case
+      when ${open} and (${runs(sql)} or ${mayHaveRun(sql, 'a')}) then j.execution_ids || to_jsonb(j.id) else j.execution_ids
+    end as execution_ids,
+    case when not ${open} then j.started_at when ${runs(sql)} or ${mayHaveRun(sql, 'a')} then a.started_at end as started_at,
+    coalesce(a.cancel_requested_at, j.cancel_requested_at) as cancel_requested_at,
+    case when ${open} then a.outcome else j.outcome end as outcome, case when ${open} then a.error else j.error end as error,
+    case when ${open} then a.node_id else j.node_id end as node_id`;
 }

@@ -4,10 +4,10 @@ import type { Artifact } from '../artifacts/postgres-artifact-store.js';
 import { configOf } from '../functions/definition.js';
 import { resolvedVersionOf } from '../functions/function-record.js';
 import type { ResolvedVersion } from '../functions/resolved-version.js';
-import type { RunnableJob } from './job-progress.js';
+import type { JobCode } from './job.js';
 
 /** What executions and metrics call every job's function. */
-const JOB_FUNCTION_NAME = 'job';
+export const JOB_FUNCTION_NAME = 'job';
 
 /** Name space of the ids below. Arbitrary, and never to change: executions and log lines hold these ids. */
 const FUNCTION_IDS = 'b6c1d3f0-5d8b-4f57-9a59-0b4f6f2b7a31';
@@ -16,7 +16,7 @@ const FUNCTION_IDS = 'b6c1d3f0-5d8b-4f57-9a59-0b4f6f2b7a31';
  * The id of the function that jobs of a project belong to, without there being one. Jobs that ask different things of
  * a node have different ones: they wait in lanes by it, and a job that fits nowhere must only hold up its like.
  */
-function jobFunctionId(projectId: string, { runtime, memoryMb }: Demand): string {
+export function jobFunctionId(projectId: string, { runtime, memoryMb }: Demand): string {
   return uuidv5(`${projectId}/${runtime}/${memoryMb}`, FUNCTION_IDS);
 }
 
@@ -31,7 +31,7 @@ export function jobFile(runtime: RuntimeName): string {
 }
 
 /** A job as agents take it: a version of its own, which its attempts share. */
-export function jobVersion(job: RunnableJob, artifact: Artifact): ResolvedVersion {
+export function jobVersion(job: JobCode, artifact: Artifact): ResolvedVersion {
   const { id, projectId, runtime, memoryMb, timeoutMs } = job;
   const version = resolvedVersionOf({
     ...configOf(JOB_FUNCTION_NAME, { runtime, memoryMb, timeoutMs, handler: 'job', keepAliveMs: 0 }),

@@ -3,6 +3,10 @@ export class JobWaiters {
   readonly #waiting = new Map<string, Set<() => void>>();
   #closed = false;
 
+  get closed(): boolean {
+    return this.#closed;
+  }
+
   /** To be called after the commit. */
   finished(jobId: string): void {
     for (const wake of this.#waiting.get(jobId) ?? []) wake();

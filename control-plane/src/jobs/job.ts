@@ -28,7 +28,7 @@ export interface JobSummary {
   readonly timeoutMs: number;
   readonly retries: number;
   readonly attempts: number;
-  /** The invocation of each attempt, the latest last. */
+  /** Its own id, which all its attempts share, once one has begun. Jobs of earlier releases had one for each attempt. */
   readonly executionIds: readonly string[];
   readonly nodeId: string | null;
   readonly error: ExecutionError | null;
@@ -43,11 +43,23 @@ export interface JobSummary {
 
 export interface JobDetail extends JobSummary {
   readonly code: string;
-  /** JSON text; null when it was long and the job has finished. */
+  /** JSON text; null when it is long. */
   readonly args: string | null;
   /** JSON text. Null until it has succeeded, and after that when the result was too long to keep or came too late. */
   readonly result: string | null;
   readonly receipt: ExecutionReceipt | null;
+  /** Of its last attempt; null when that is not known any more. */
+  readonly epoch: number | null;
+}
+
+/** What running a job needs. */
+export interface JobCode {
+  readonly id: string;
+  readonly projectId: string;
+  readonly runtime: RuntimeName;
+  readonly memoryMb: number;
+  readonly timeoutMs: number;
+  readonly code: string;
 }
 
 /** A job before it is stored. */
@@ -63,4 +75,16 @@ export interface NewJob {
   /** JSON text. */
   readonly args: string;
   readonly argsBytes: number;
+  /** That of its id. */
+  readonly createdAt: Date;
+}
+
+/** A job as it is when it is stored. */
+export function queuedJob(job: NewJob): JobSummary {
+  const { id, runtime, memoryMb, timeoutMs, retries, argsBytes, createdAt } = job;
+  return {
+    ...{ id, status: 'queued', outcome: null, reason: null, runtime, memoryMb, timeoutMs, retries, attempts: 0 },
+    ...{ executionIds: [], nodeId: null, error: null, argsBytes, resultBytes: null, cancelRequestedAt: null },
+    ...{ createdAt, startedAt: null, finishedAt: null },
+  };
 }
