@@ -18,10 +18,10 @@ it('allows all while there is time to spare, and few while there is none', () =>
   expect(after(0, 0)).toBe(16);
   expect(after(20, 0.1)).toBe(128);
   expect(after(20, 0.7)).toBe(16);
-  expect(after(50, 0.95)).toBe(8);
-  expect(after(50, 0.95, 4)).toBe(4);
+  expect(after(50, 0.95)).toBe(4);
+  expect(after(50, 0.95, 2)).toBe(2);
   expect(after(50, 0.1, 4)).toBe(4);
-  expect(after(50, 0.1, 128, 5)).toBe(8);
+  expect(after(50, 0.1, 128, 5)).toBe(4);
   expect(after(50, 0.1, 128, 3)).toBe(16);
 });
 

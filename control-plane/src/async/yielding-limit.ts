@@ -7,14 +7,14 @@ const BUSY = 0.8;
 const EASY = 0.6;
 
 /** And how many times longer than at its best the database may take for what is handed in. */
-const SLOW = 4;
-const QUICK = 2.5;
+const SLOW = 3;
+const QUICK = 2;
 
 const SHRINK = 0.7;
 const GROW = 1.2;
 
 /** However busy, so many go on: what was accepted is run, if slowly. */
-const LEAST = 8;
+const LEAST = 4;
 
 /**
  * How many async invocations may be in progress: as many as allowed while this process has time to spare, and fewer and fewer
@@ -39,7 +39,7 @@ export class YieldingLimit {
     private readonly slowness: () => number,
     private readonly utilization: () => number = () => this.#utilization(),
   ) {
-    this.#limit = Math.min(max, 2 * LEAST);
+    this.#limit = Math.min(max, 4 * LEAST);
     this.#timer = setInterval(() => this.look(), INTERVAL_MS).unref();
   }
 
