@@ -145,7 +145,8 @@ describe.each(['docker', 'process'] as const)('jobs on the %s driver', (driver) 
     const cancelled = await fleet.api('POST', `/api/jobs/${queued}/cancel`);
     expect(cancelled).toMatchObject({ status: 200 });
     expect(await get(fleet, queued)).toMatchObject({ status: 'cancelled', attempts: 0, executionIds: [] });
-    for (const id of ids) expect((await fleet.api('POST', `/api/jobs/${id}/cancel`)).status).toBe(202);
+    // 200 when it has ended by the time of the answer.
+    for (const id of ids) expect([200, 202]).toContain((await fleet.api('POST', `/api/jobs/${id}/cancel`)).status);
     for (const id of ids) expect(await finished(fleet, id)).toMatchObject({ status: 'cancelled' });
     await expect.poll(() => busy(fleet), { timeout: 10_000 }).toBe(0);
     expect((await fleet.api('POST', `/api/jobs/${queued}/cancel`)).status).toBe(200);
