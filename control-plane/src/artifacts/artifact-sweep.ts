@@ -1,31 +1,19 @@
 import type { Logger } from '@lambda-fleet/common/logger';
+import { Sweep } from '../db/sweep.js';
 import type { PostgresArtifactStore } from './postgres-artifact-store.js';
 
 const INTERVAL_MS = 60 * 60_000;
 
-/** Removes archives that no version uses (failed uploads, deleted functions) once an hour. */
-export class ArtifactSweep {
-  readonly #timer: NodeJS.Timeout;
-
+/** Removes archives that no version uses (failed uploads, deleted functions). */
+export class ArtifactSweep extends Sweep {
   constructor(
     private readonly artifacts: PostgresArtifactStore,
-    private readonly log: Logger,
+    log: Logger,
   ) {
-    this.#timer = setInterval(() => void this.#run(), INTERVAL_MS);
-    this.#timer.unref();
+    super('artifact', INTERVAL_MS, log);
   }
 
-  close(): void {
-    clearInterval(this.#timer);
-  }
-
-  async #run(): Promise<void> {
-    try {
-      const removed = await this.artifacts.removeUnused();
-      if (removed > 0) this.log.info({ removed }, 'artifacts_removed');
-    } catch (err) {
-      // The next round finds the same archives.
-      this.log.warn({ err }, 'artifact_sweep_failed');
-    }
+  protected sweep(): Promise<number> {
+    return this.artifacts.removeUnused();
   }
 }

@@ -1,6 +1,6 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { Database } from '../db/database.js';
+import { Sweep } from '../db/sweep.js';
 
 export interface ExecutionRetention {
   /** Executions are removed this many days after they were recorded. */
@@ -20,70 +20,33 @@ const BATCH = 1_000;
 /** Of bodies: each may be 12 MB, in pieces of 2 KB. */
 const BODIES_BATCH = 20;
 
-/** Between two statements, so that removing a backlog leaves the database to others. */
-const PAUSE_MS = 20;
-
 /** A row is timed by the statement that inserts it, and can be seen when that has ended: within its deadline. */
 const UNSEEN_SECONDS = 10;
 
 /**
- * Removes executions that are too old, and a project's oldest when there are too many, in small statements; and before
- * them their bodies. Several replicas may sweep at once: each skips the rows that another one is removing.
+ * Removes executions that are too old, and a project's oldest when there are too many; and before them their bodies.
  *
  * Looking for what is too much of a project reads an index entry for each execution that stays: a tenth of a second for a
  * million. So it is done only when there may be that many: at the start, and when as many have been recorded since as a
  * project may have too many.
  */
-export class ExecutionSweep {
-  readonly #timer: NodeJS.Timeout;
-  readonly #closing = new AbortController();
+export class ExecutionSweep extends Sweep {
   /** Of each project, no fewer than it has. */
   readonly #counts = new Map<string, number>();
   #countedUntil: Date | undefined;
-  #running = false;
 
   constructor(
     private readonly database: Database,
     private readonly retention: ExecutionRetention,
-    private readonly log: Logger,
+    log: Logger,
   ) {
-    this.#timer = setInterval(() => void this.run(), INTERVAL_MS);
-    this.#timer.unref();
+    super('execution', INTERVAL_MS, log);
   }
 
-  close(): void {
-    clearInterval(this.#timer);
-    this.#closing.abort();
-  }
-
-  /** How many executions it removed. Never rejects. */
-  async run(): Promise<number> {
-    // A backlog may take longer than the interval.
-    if (this.#running) return 0;
-    this.#running = true;
-    let removed = 0;
-    try {
-      await this.#repeat(BODIES_BATCH, () => this.#removeBodies());
-      removed += await this.#repeat(BATCH, () => this.#removeOld());
-      removed += await this.#removeTooMany();
-    } catch (err) {
-      // The next round finds the same rows.
-      this.log.warn({ err }, 'execution_sweep_failed');
-    } finally {
-      this.#running = false;
-    }
-    if (removed > 0) this.log.info({ removed }, 'executions_removed');
-    return removed;
-  }
-
-  /** Until a statement finds less than a whole batch. Returns how many rows that was in all. */
-  async #repeat(batch: number, remove: () => Promise<number>): Promise<number> {
-    let removed = 0;
-    for (let rows = batch; rows === batch && !this.#closing.signal.aborted; removed += rows) {
-      rows = await remove();
-      if (rows > 0) await sleep(PAUSE_MS, undefined, { signal: this.#closing.signal }).catch(() => undefined);
-    }
-    return removed;
+  protected async sweep(): Promise<number> {
+    await this.repeat(BODIES_BATCH, () => this.#removeBodies());
+    const old = await this.repeat(BATCH, () => this.#removeOld());
+    return old + (await this.#removeTooMany());
   }
 
   async #removeBodies(): Promise<number> {
@@ -119,9 +82,9 @@ export class ExecutionSweep {
     }
     let removed = 0;
     for (const [projectId, count] of this.#counts) {
-      if (count <= most || this.#closing.signal.aborted) continue;
+      if (count <= most || this.closed) continue;
       const last = await this.#newestTooMany(projectId);
-      if (last !== undefined) removed += await this.#repeat(BATCH, () => this.#removeUpTo(projectId, last));
+      if (last !== undefined) removed += await this.repeat(BATCH, () => this.#removeUpTo(projectId, last));
       this.#counts.set(projectId, last === undefined ? await this.#count(projectId) : perProjectMax);
     }
     return removed;

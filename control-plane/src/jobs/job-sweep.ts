@@ -1,5 +1,6 @@
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { Database } from '../db/database.js';
+import { Sweep } from '../db/sweep.js';
 
 export interface JobRetention {
   /** Finished jobs are removed after this many days. */
@@ -13,38 +14,19 @@ const INTERVAL_MS = 10 * 60_000;
 /** Rows of one statement: each may hold a megabyte, and none is locked for longer than that takes. */
 const BATCH = 200;
 
-/** Removes finished jobs some time after they finished, in small statements. */
-export class JobSweep {
-  readonly #timer: NodeJS.Timeout;
-  #closed = false;
-
+/** Removes finished jobs some time after they finished. */
+export class JobSweep extends Sweep {
   constructor(
     private readonly database: Database,
     private readonly retention: JobRetention,
-    private readonly log: Logger,
+    log: Logger,
   ) {
-    this.#timer = setInterval(() => void this.run(), INTERVAL_MS);
-    this.#timer.unref();
+    super('job', INTERVAL_MS, log);
   }
 
-  close(): void {
-    this.#closed = true;
-    clearInterval(this.#timer);
-  }
-
-  /** How many it removed. Never rejects. */
-  async run(): Promise<number> {
-    let removed = 0;
-    try {
-      for (const remove of [() => this.#removeOld(), () => this.#removeTooMany()]) {
-        for (let rows = BATCH; rows === BATCH && !this.#closed; removed += rows) rows = await remove();
-      }
-    } catch (err) {
-      // The next round finds the same jobs.
-      this.log.warn({ err }, 'job_sweep_failed');
-    }
-    if (removed > 0) this.log.info({ removed }, 'jobs_removed');
-    return removed;
+  protected async sweep(): Promise<number> {
+    const old = await this.repeat(BATCH, () => this.#removeOld());
+    return old + (await this.repeat(BATCH, () => this.#removeTooMany()));
   }
 
   async #removeOld(): Promise<number> {

@@ -1,6 +1,6 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { Database } from '../db/database.js';
+import { Sweep } from '../db/sweep.js';
 
 export interface LogRetention {
   /** Lines are removed this many days after they were stored. */
@@ -14,55 +14,24 @@ const INTERVAL_MS = 60_000;
 /** Rows of one statement: a few milliseconds, in which nobody waits for them. */
 const BATCH = 2_000;
 
-/** Between two statements, so that removing a backlog leaves the database to others. */
-const PAUSE_MS = 20;
-
 /**
- * Removes log lines that are too old, and the oldest when there are too many, in small statements. Which these are is
- * read from `log_minutes`; the newest minute always stays. Several replicas may sweep at once: each skips the rows that
- * another one is removing.
+ * Removes log lines that are too old, and the oldest when there are too many. Which these are is read from `log_minutes`; the
+ * newest minute always stays.
  */
-export class LogSweep {
-  readonly #timer: NodeJS.Timeout;
-  readonly #closing = new AbortController();
-  #running = false;
-
+export class LogSweep extends Sweep {
   constructor(
     private readonly database: Database,
     private readonly retention: LogRetention,
-    private readonly log: Logger,
+    log: Logger,
   ) {
-    this.#timer = setInterval(() => void this.run(), INTERVAL_MS);
-    this.#timer.unref();
+    super('log_line', INTERVAL_MS, log);
   }
 
-  close(): void {
-    clearInterval(this.#timer);
-    this.#closing.abort();
-  }
-
-  /** How many lines it removed. Never rejects. */
-  async run(): Promise<number> {
-    // A backlog may take longer than the interval.
-    if (this.#running) return 0;
-    this.#running = true;
-    let removed = 0;
-    try {
-      const lastId = await this.#lastToRemove();
-      if (lastId !== undefined) {
-        for (let rows = BATCH; rows === BATCH && !this.#closing.signal.aborted; removed += rows) {
-          rows = await this.#removeUpTo(lastId);
-          await sleep(PAUSE_MS, undefined, { signal: this.#closing.signal }).catch(() => undefined);
-        }
-        if (!this.#closing.signal.aborted) await this.#forgetUpTo(lastId);
-      }
-    } catch (err) {
-      // The next round finds the same lines.
-      this.log.warn({ err }, 'log_sweep_failed');
-    } finally {
-      this.#running = false;
-    }
-    if (removed > 0) this.log.info({ removed }, 'log_lines_removed');
+  protected async sweep(): Promise<number> {
+    const lastId = await this.#lastToRemove();
+    if (lastId === undefined) return 0;
+    const removed = await this.repeat(BATCH, () => this.#removeUpTo(lastId));
+    if (!this.closed) await this.#forgetUpTo(lastId);
     return removed;
   }
 

@@ -1,6 +1,6 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { Database } from '../db/database.js';
+import { Sweep } from '../db/sweep.js';
 
 export interface MetricRetention {
   readonly minuteDays: number;
@@ -12,43 +12,19 @@ const INTERVAL_MS = 10 * 60_000;
 /** Rows of one statement: a few milliseconds, in which nobody waits for them. */
 const BATCH = 1_000;
 
-/** Between two statements, so that removing a backlog leaves the database to others. */
-const PAUSE_MS = 20;
-
-/** Removes minutes and hours that are too old, in small statements. Several replicas may do so at once. */
-export class MetricSweep {
-  readonly #timer: NodeJS.Timeout;
-  readonly #closing = new AbortController();
-
+/** Removes minutes and hours that are too old. */
+export class MetricSweep extends Sweep {
   constructor(
     private readonly database: Database,
     private readonly retention: MetricRetention,
-    private readonly log: Logger,
+    log: Logger,
   ) {
-    this.#timer = setInterval(() => void this.run(), INTERVAL_MS);
-    this.#timer.unref();
+    super('metric', INTERVAL_MS, log);
   }
 
-  close(): void {
-    clearInterval(this.#timer);
-    this.#closing.abort();
-  }
-
-  /** How many rows it removed. Never rejects. */
-  async run(): Promise<number> {
-    let removed = 0;
-    try {
-      for (const per of ['minute', 'hour'] as const) {
-        for (let rows = BATCH; rows === BATCH && !this.#closing.signal.aborted; removed += rows) {
-          rows = await this.#remove(per);
-          await sleep(PAUSE_MS, undefined, { signal: this.#closing.signal }).catch(() => undefined);
-        }
-      }
-    } catch (err) {
-      // The next round finds the same rows.
-      this.log.warn({ err }, 'metric_sweep_failed');
-    }
-    return removed;
+  protected async sweep(): Promise<number> {
+    const minutes = await this.repeat(BATCH, () => this.#remove('minute'));
+    return minutes + (await this.repeat(BATCH, () => this.#remove('hour')));
   }
 
   async #remove(per: 'minute' | 'hour'): Promise<number> {

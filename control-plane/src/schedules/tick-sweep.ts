@@ -1,6 +1,7 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from '@lambda-fleet/common/logger';
+import { NIL } from 'uuid';
 import type { Database } from '../db/database.js';
+import { Sweep } from '../db/sweep.js';
 
 export interface TickRetention {
   /** History is removed after this many days. */
@@ -15,50 +16,27 @@ const INTERVAL_MS = 10 * 60_000;
 const BATCH = 500;
 const SCHEDULES = 100;
 
-/** Between two statements, so that removing a backlog leaves the database to others. */
-const PAUSE_MS = 20;
-
-/** Removes history of ticks that is old or too much, and that of schedules that are gone, in small statements. */
-export class TickSweep {
-  readonly #timer: NodeJS.Timeout;
-  #closed = false;
-
+/** Removes history of ticks that is old or too much, and that of schedules that are gone. */
+export class TickSweep extends Sweep {
   constructor(
     private readonly database: Database,
     private readonly retention: TickRetention,
-    private readonly log: Logger,
+    log: Logger,
   ) {
-    this.#timer = setInterval(() => void this.run(), INTERVAL_MS);
-    this.#timer.unref();
+    super('tick', INTERVAL_MS, log);
   }
 
-  close(): void {
-    this.#closed = true;
-    clearInterval(this.#timer);
-  }
-
-  /** How many rows it removed. Never rejects. */
-  async run(): Promise<number> {
-    let removed = 0;
-    try {
-      for (let rows = BATCH; rows === BATCH && !this.#closed; removed += rows) {
-        rows = await this.#removeOld();
-        await sleep(PAUSE_MS);
-      }
-      // Below every id.
-      let after: string | undefined = '00000000-0000-0000-0000-000000000000';
-      while (after !== undefined && !this.#closed) {
-        const { rows, last } = await this.#removeTooMany(after);
-        removed += rows;
-        // With a full batch there may be more of the same schedules.
-        if (rows < BATCH) after = last;
-        await sleep(PAUSE_MS);
-      }
-    } catch (err) {
-      // The next round finds the same rows.
-      this.log.warn({ err }, 'tick_sweep_failed');
+  protected async sweep(): Promise<number> {
+    let removed = await this.repeat(BATCH, () => this.#removeOld());
+    // Below every id.
+    let after: string | undefined = NIL;
+    while (after !== undefined && !this.closed) {
+      const { rows, last } = await this.#removeTooMany(after);
+      removed += rows;
+      // With a full batch there may be more of the same schedules.
+      if (rows < BATCH) after = last;
+      await this.pause();
     }
-    if (removed > 0) this.log.info({ removed }, 'ticks_removed');
     return removed;
   }
 
