@@ -1,27 +1,11 @@
 import type { AsyncContext, Destination, deadLetters } from '../db/async-tables.js';
 import type { ExecutionError, ExecutionReceipt } from '../db/schema.js';
 import type { OutcomeName } from '../invocations/invocation.js';
+import type { AsyncTrigger } from '../invocations/trigger.js';
 import type { NewJob } from '../jobs/job.js';
 
 /** What a row of the queue asks for: to run a function, to send its payload to a URL, or to run the code of a job. */
 export type AsyncKind = 'function' | 'webhook' | 'job';
-
-/** What caused an async invocation. */
-export type AsyncTrigger = 'async' | 'schedule' | 'destination' | 'webhook' | 'replay' | 'job';
-
-const ASYNC_TRIGGERS: readonly string[] = [
-  'async',
-  'schedule',
-  'destination',
-  'webhook',
-  'replay',
-  'job',
-] satisfies AsyncTrigger[];
-
-/** @param trigger as an agent repeats it */
-export function isAsyncTrigger(trigger: string): boolean {
-  return ASYNC_TRIGGERS.includes(trigger);
-}
 
 /** An async invocation before it is stored. */
 export interface NewAsyncInvocation {

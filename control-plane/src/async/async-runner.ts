@@ -11,7 +11,7 @@ import type { AttemptSettler, SettleOptions } from './attempt-settler.js';
 import { type BeginningAttempt, beginAttempts } from './begin-attempts.js';
 import { type ClaimOptions, claimInvocations } from './claim-invocations.js';
 import { letGo, renewLeases } from './leases.js';
-import { type Attempt, type AttemptRunner, faulted } from './run-attempt.js';
+import { type Attempt, type AttemptRunner, faulted, notMade } from './run-attempt.js';
 import { shareOf } from './share-of.js';
 import { YieldingLimit } from './yielding-limit.js';
 
@@ -190,16 +190,20 @@ export class AsyncRunner {
 
   /** Never rejects. */
   async #run({ row, cancel }: Held): Promise<void> {
-    const { run, log } = this.options;
-    const { signal } = cancel;
-    const begin = (sentTo: SentTo): Promise<boolean> => this.#begun(row, sentTo);
-    const attempt = await run(row, { signal, begin }).catch((err: unknown) => {
-      log[isPassing(err) ? 'warn' : 'error']({ err, invocation: row.id }, 'async_attempt_faulted');
-      return faulted(err);
-    });
+    const attempt = await this.#attempt(row, cancel.signal);
     // What broke because this process stops is no news of it.
     if (this.#state === 'closed' && !attempt.end.over) return;
-    await this.#settle(row, attempt, { cancelled: signal.aborted });
+    await this.#settle(row, attempt, { cancelled: cancel.signal.aborted });
+  }
+
+  async #attempt(row: ClaimedInvocation, signal: AbortSignal): Promise<Attempt> {
+    if (row.leftMs <= 0) return notMade('its age limit passed while it was queued');
+    try {
+      return await this.options.run(row, { signal, begin: (sentTo) => this.#begun(row, sentTo) });
+    } catch (err) {
+      this.options.log[isPassing(err) ? 'warn' : 'error']({ err, invocation: row.id }, 'async_attempt_faulted');
+      return faulted(err);
+    }
   }
 
   async #begun({ id, epoch }: ClaimedInvocation, { nodeId, bootId }: SentTo): Promise<boolean> {

@@ -1,10 +1,12 @@
 import type { Logger } from '@lambda-fleet/common/logger';
+import { NIL as NO_VERSION } from 'uuid';
 import type { Database } from '../db/database.js';
 import { GroupCommit } from '../db/group-commit.js';
+import type { ExecutionError } from '../db/schema.js';
 import { type StoredBody, storedBody } from '../db/stored-body.js';
 import { bytesLength, type ExecutionRecord, textsLength } from '../executions/execution-rows.js';
 import type { JobStatus } from '../jobs/job.js';
-import { checkedEnd, isHopeless, type JobEnd, jobEnd } from '../jobs/job-end.js';
+import { checkedEnd, type JobEnd, jobEnd } from '../jobs/job-end.js';
 import type { AttemptEnd, ClaimedInvocation } from './async-invocation.js';
 import type { Destinations } from './destinations.js';
 import { judgeAttempt, type Verdict } from './judge-attempt.js';
@@ -40,7 +42,6 @@ export interface SettleOptions {
 }
 
 const BATCH_BYTES_MAX = 8 * 1024 * 1024;
-const NO_VERSION = '00000000-0000-0000-0000-000000000000';
 
 /** Writes what the end of an attempt means for its invocation, many in one statement. */
 export class AttemptSettler {
@@ -72,10 +73,8 @@ export class AttemptSettler {
     made: AttemptMade,
     { cancelled = false, adrift = false }: SettleOptions = {},
   ): Promise<Verdict | undefined> {
-    const isJob = row.kind === 'job';
-    const end = isJob ? checkedEnd(reported, made.body) : reported;
-    const retries = isJob && isHopeless(end) ? 0 : row.retries;
-    const verdict = judgeAttempt({ ...row, cancelled, retries }, end);
+    const end = row.kind === 'job' ? checkedEnd(reported, made.body) : reported;
+    const verdict = judgeAttempt({ ...row, cancelled }, end);
     const settlement = await this.#settlementOf(row, verdict, end, made, adrift);
     if (await this.#commit.submit(settlement)) {
       if (verdict.kind === 'again') this.options.onQueued(verdict.delayMs);
@@ -98,38 +97,26 @@ export class AttemptSettler {
     const { id, epoch } = row;
     const { attempts, losses, deferrals } = verdict;
     const { outcome, receipt } = end;
-    const base = { id, epoch, adrift, attempts, losses, deferrals, outcome, receipt };
-    const rest = {
-      delayMs: 0,
-      reason: null,
-      error: end.error,
-      condition: null,
-      record: undefined,
-      sends: undefined,
-      job: undefined,
+    const error = errorOf(verdict, end);
+    const base = {
+      ...{ id, epoch, adrift, attempts, losses, deferrals, outcome, error, receipt, delayMs: 0, reason: null },
+      ...{ condition: null, record: undefined, sends: undefined, job: undefined },
     };
-    if (verdict.kind === 'wait') return { ...base, ...rest, action: 'drift' };
+    if (verdict.kind === 'wait') return { ...base, action: 'drift' };
     if (verdict.kind === 'again') {
-      return { ...base, ...rest, action: 'again', delayMs: verdict.delayMs, reason: verdict.reason };
+      return { ...base, action: 'again', delayMs: verdict.delayMs, reason: verdict.reason };
     }
-    if (row.kind === 'job') return { ...base, ...rest, action: 'end', ...endOfJob(row, verdict, end, made) };
-    if (verdict.kind === 'cancelled') {
-      return { ...base, ...rest, action: 'end', record: recordOf(row, { ...end, error: CANCELLED }, made, attempts) };
+    const record = recordOf(row, { ...end, error }, made, attempts);
+    if (row.kind === 'job') {
+      // Its own row says how it ended: it is never a dead letter. One of which nothing ran leaves no execution.
+      const job = jobEnd(row.attempts, verdict, end, made.body);
+      return { ...base, action: 'end', job, record: job.executed ? record : undefined };
     }
+    if (verdict.kind === 'cancelled') return { ...base, action: 'end', record };
     const executedVersion = made.versionId === undefined ? '$LATEST' : String(made.versionNumber);
     const sends = await this.options.destinations.sendsOf(row, verdict, end, { executedVersion, body: made.body });
-    if (verdict.kind === 'succeeded')
-      return { ...base, ...rest, action: 'end', record: recordOf(row, end, made, attempts), sends };
-    const { condition, error } = verdict;
-    return {
-      ...base,
-      ...rest,
-      action: 'end',
-      error,
-      condition,
-      record: recordOf(row, { ...end, error }, made, attempts),
-      sends,
-    };
+    const condition = verdict.kind === 'dead' ? verdict.condition : null;
+    return { ...base, action: 'end', condition, record, sends };
   }
 
   #report(row: ClaimedInvocation, verdict: Verdict, end: AttemptEnd, job: JobEnd | undefined): void {
@@ -146,18 +133,10 @@ export class AttemptSettler {
   }
 }
 
-const CANCELLED = { errorType: 'Invocation.Cancelled', errorMessage: 'It was cancelled.' };
-
-/** Its own row says how a job ended: it is never a dead letter. One of which nothing ran leaves no execution. */
-function endOfJob(
-  row: ClaimedInvocation,
-  verdict: Verdict,
-  end: AttemptEnd,
-  made: AttemptMade,
-): Pick<Settlement, 'job' | 'error' | 'record'> {
-  const job = jobEnd(row.attempts, verdict, end, made.body);
-  const error = verdict.kind === 'dead' ? verdict.error : verdict.kind === 'cancelled' ? CANCELLED : end.error;
-  return { job, error, record: job.executed ? recordOf(row, { ...end, error }, made, verdict.attempts) : undefined };
+function errorOf(verdict: Verdict, end: AttemptEnd): ExecutionError | null {
+  if (verdict.kind === 'dead') return verdict.error;
+  if (verdict.kind === 'cancelled') return { errorType: 'Invocation.Cancelled', errorMessage: 'It was cancelled.' };
+  return end.error;
 }
 
 function recordOf(row: ClaimedInvocation, end: AttemptEnd, made: AttemptMade, attempts: number): ExecutionRecord {
@@ -192,11 +171,6 @@ function recordOf(row: ClaimedInvocation, end: AttemptEnd, made: AttemptMade, at
 }
 
 function sizeOf({ record, sends, job }: Settlement): number {
-  const resultLength = job?.result?.length ?? 0;
-  return (
-    1_000 +
-    resultLength +
-    (record === undefined ? 0 : textsLength(record) + bytesLength(record)) +
-    (sends?.payload.length ?? 0)
-  );
+  const recordLength = record === undefined ? 0 : textsLength(record) + bytesLength(record);
+  return 1_000 + recordLength + (job?.result?.length ?? 0) + (sends?.payload.length ?? 0);
 }

@@ -1,6 +1,6 @@
 import { FleetError } from '@lambda-fleet/common/errors';
 import type postgres from 'postgres';
-import { v7 as uuidv7 } from 'uuid';
+import { validate as isUuid, v7 as uuidv7 } from 'uuid';
 import type { Sql } from '../db/connection-target.js';
 import type { Database } from '../db/database.js';
 import type { ExecutionError, ExecutionReceipt } from '../db/schema.js';
@@ -35,8 +35,6 @@ export interface DeadLetterFilter {
   readonly id?: string;
 }
 
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
-
 /** Rows of one statement: each may hold a megabyte. */
 const BATCH = 200;
 
@@ -63,7 +61,7 @@ export class DeadLetters {
 
   /** @throws FleetError `dead_letter_not_found` */
   async get(projectId: string, id: string): Promise<DeadLetterDetail> {
-    const [row] = UUID.test(id)
+    const [row] = isUuid(id)
       ? await this.database.run(
           'get dead letter',
           (sql) => sql<DeadLetterDetail[]>`

@@ -33,6 +33,9 @@ export type Verdict = Counts &
 /** An invocation that took so many nodes down with it is not given another. */
 const LOSSES_MAX = 3;
 
+/** What the runtime could not read, the code or the event, reads no better the next time; what is not JSON will not become it. */
+const HOPELESS: readonly string[] = ['Runtime.InvalidEvent', 'Runtime.UserCodeSyntaxError', 'Runtime.InvalidResult'];
+
 const DEFER_FIRST_MS = 1_000;
 const DEFER_CAP_MS = 5 * 60_000;
 
@@ -88,12 +91,13 @@ function lost(soFar: SoFar, end: AttemptEnd): Verdict {
 function failed(soFar: SoFar, end: AttemptEnd): Verdict {
   const counts = { ...countsOf(soFar), attempts: soFar.attempts + 1, deferrals: 0 };
   if (soFar.cancelled) return { kind: 'cancelled', ...counts };
-  const { retries, retryDelaysMs } = soFar;
+  const { retryDelaysMs } = soFar;
   const error = end.error ?? { errorType: 'Invocation.Failed', errorMessage: end.reason ?? end.outcome };
-  if (counts.attempts > (retries ?? 0)) return { kind: 'dead', ...counts, condition: 'RetriesExhausted', error };
+  const retries = HOPELESS.includes(error.errorType) ? 0 : (soFar.retries ?? 0);
+  if (counts.attempts > retries) return { kind: 'dead', ...counts, condition: 'RetriesExhausted', error };
   const delayMs = retryDelaysMs?.[Math.min(counts.attempts, retryDelaysMs.length) - 1] ?? DEFER_FIRST_MS;
   if (soFar.leftMs <= delayMs) return { kind: 'dead', ...counts, condition: 'EventAgeExceeded', error };
-  const left = (retries ?? 0) + 1 - counts.attempts;
+  const left = retries + 1 - counts.attempts;
   const reason = `Attempt ${counts.attempts} ended as ${end.outcome}; ${left} more ${left === 1 ? 'is' : 'are'} allowed.`;
   return { kind: 'again', ...counts, delayMs, reason };
 }

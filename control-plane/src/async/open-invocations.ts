@@ -1,4 +1,5 @@
 import type postgres from 'postgres';
+import { validate as isUuid, NIL as NO_VERSION } from 'uuid';
 import type { Sql } from '../db/connection-target.js';
 import type { Database } from '../db/database.js';
 import type { ExecutionError, ExecutionReceipt } from '../db/schema.js';
@@ -51,20 +52,16 @@ export interface OpenFilter {
 
 export type Cancelled = 'cancelled' | 'requested' | 'not_open';
 
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
-
 /** What clients may see of the queue, and take out of it. */
 export class OpenInvocations {
   constructor(private readonly database: Database) {}
 
   async find(projectId: string, id: string): Promise<OpenInvocation | undefined> {
-    if (!UUID.test(id)) return undefined;
+    if (!isUuid(id)) return undefined;
     const [row] = await this.database.run(
       'find async invocation',
       (sql) => sql<OpenInvocation[]>`
-        select id, function_name, trigger, status, outcome, error, receipt, reason, node_id, attempts, losses, not_before,
-          expires_at, accepted_at, started_at, cancel_requested_at
-        from async_invocations where project_id = ${projectId} and id = ${id}`,
+        select ${columns(sql)} from async_invocations where project_id = ${projectId} and id = ${id}`,
     );
     return row;
   }
@@ -98,9 +95,7 @@ export class OpenInvocations {
     return this.database.run(
       'list async invocations',
       (sql) => sql<OpenInvocation[]>`
-        select id, function_name, trigger, status, outcome, error, receipt, reason, node_id, attempts, losses, not_before,
-          expires_at, accepted_at, started_at, cancel_requested_at
-        from async_invocations
+        select ${columns(sql)} from async_invocations
         where project_id = ${projectId}
           ${functionName === undefined ? sql`` : sql`and function_name = ${functionName}`}
           ${trigger === undefined ? sql`` : sql`and trigger = ${trigger}`}
@@ -117,7 +112,7 @@ export class OpenInvocations {
    * whoever runs it has to be told.
    */
   async cancel(projectId: string, id: string): Promise<Cancelled> {
-    if (!UUID.test(id)) return 'not_open';
+    if (!isUuid(id)) return 'not_open';
     const [row] = await this.database.run(
       'cancel async invocation',
       (sql) => sql<{ removed: string | null; requested: string | null }[]>`
@@ -132,7 +127,7 @@ export class OpenInvocations {
             id, project_id, function_id, function_name, version_id, version_number, trigger, epoch, outcome, error, receipt,
             started_at, finished_at, attempts, accepted_at
           )
-          select id, project_id, function_id, function_name, coalesce(version_id, '00000000-0000-0000-0000-000000000000'), 0,
+          select id, project_id, function_id, function_name, coalesce(version_id, ${NO_VERSION}::uuid), 0,
             trigger, epoch, 'not_started',
             jsonb_build_object('errorType', 'Invocation.Cancelled', 'errorMessage', 'It was cancelled.'),
             coalesce(receipt, '{}'), accepted_at, now(), attempts, accepted_at
@@ -155,6 +150,12 @@ export class OpenInvocations {
     if (row?.removed) return 'cancelled';
     return row?.requested ? 'requested' : 'not_open';
   }
+}
+
+function columns(sql: Sql) {
+  return sql`
+    id, function_name, trigger, status, outcome, error, receipt, reason, node_id, attempts, losses, not_before, expires_at,
+    accepted_at, started_at, cancel_requested_at`;
 }
 
 /** Whether an attempt before the current one may have run some of its code. */

@@ -1,10 +1,9 @@
 import { FleetError } from '@lambda-fleet/common/errors';
-import { InvokeKind } from '@lambda-fleet/proto';
-import { storableError } from '../db/storable-error.js';
 import type { ResolvedVersion } from '../functions/resolved-version.js';
-import type { InvocationResult, Invoke } from '../invocations/invocation.js';
+import type { Invoke } from '../invocations/invocation.js';
 import type { ClaimedInvocation } from './async-invocation.js';
-import { type Attempt, type AttemptRunner, gone, notMade } from './run-attempt.js';
+import { attemptOf, invokeAttempt } from './invoke-attempt.js';
+import { type AttemptRunner, gone } from './run-attempt.js';
 
 export interface RunFunctionOptions {
   /** @throws FleetError `function_not_found`, `unavailable` */
@@ -14,33 +13,14 @@ export interface RunFunctionOptions {
   readonly invoke: Invoke;
 }
 
-/** What took so many nodes down with it, or was there by chance, gets one for itself: nobody else is to be its victim. */
-export const ALONE_FROM_LOSSES = 2;
-
 /** Makes attempts at invocations of functions. */
 export function createRunFunction(options: RunFunctionOptions): AttemptRunner {
-  return async (row, { signal, begin }) => {
-    if (row.leftMs <= 0) return notMade('its age limit passed while it was queued');
+  return async (row, context) => {
     const version = await resolve(row, options);
     if (version === undefined) {
       return gone(`The function "${row.functionName}", or the version that was asked for, was deleted.`);
     }
-    const result = await options.invoke(version, {
-      id: row.id,
-      kind: InvokeKind.EVENT,
-      trigger: row.trigger,
-      payload: row.payload,
-      traceId: row.context.traceId ?? '',
-      clientContext: row.context.clientContext ?? '',
-      singleUse: false,
-      arrivedAt: performance.now(),
-      resolveMs: 0,
-      receiveMs: 0,
-      attempt: { epoch: row.epoch, alone: row.losses >= ALONE_FROM_LOSSES },
-      beforeSend: begin,
-      signal,
-    });
-    return attemptOf(result);
+    return attemptOf(await invokeAttempt(options.invoke, version, row, context, false));
   };
 }
 
@@ -54,31 +34,4 @@ async function resolve(row: ClaimedInvocation, options: RunFunctionOptions): Pro
     if (err instanceof FleetError && err.code === 'function_not_found') return undefined;
     throw err;
   }
-}
-
-/** @param result of an invocation with an `attempt` */
-export function attemptOf(result: InvocationResult): Attempt {
-  const { outcome, attested, error, reason, receipt, version, body, http, nodeId, acknowledge } = result;
-  const finishedAtMs = Date.now();
-  return {
-    end: {
-      outcome,
-      // Where the node said nothing, it may be running still.
-      over: outcome !== 'outcome_unknown' || attested,
-      lost: false,
-      error: error === undefined ? null : storableError(error),
-      reason,
-      receipt,
-    },
-    made: {
-      versionId: version.spec.versionId,
-      versionNumber: version.spec.versionNumber,
-      nodeId,
-      statusCode: http?.statusCode,
-      body,
-      startedAtMs: finishedAtMs - (receipt.totalMs ?? 0),
-      finishedAtMs,
-    },
-    acknowledge,
-  };
 }

@@ -1,43 +1,33 @@
 import { errorText } from '@lambda-fleet/common/errors';
 import type { WebhookSender } from '../webhooks/webhook-sender.js';
-import { type Attempt, type AttemptRunner, nothingMade, notMade } from './run-attempt.js';
+import { type Attempt, type AttemptRunner, nothingMade } from './run-attempt.js';
 
-/** Makes attempts at webhooks: any answer of 200 to 299 is a success. */
+/** Makes attempts at webhooks. A status from 200 to 299 is a success. */
 export function createRunWebhook(sender: WebhookSender): AttemptRunner {
   return async (row, { signal }) => {
-    if (row.leftMs <= 0) return notMade('its age limit passed while it was queued');
+    const { url = '' } = row.context;
     const headers = {
       'user-agent': 'lambda-fleet',
       'x-lambda-source': row.context.sourceId ?? '',
       'x-request-id': row.id,
     };
-    const made = nothingMade();
-    const failed = (errorMessage: string): Attempt => {
-      const error = { errorType: 'Webhook.Failed', errorMessage };
-      const end = {
-        outcome: 'function_error',
+    const begun = nothingMade();
+    const ended = (statusCode: number | undefined, failure?: string): Attempt => ({
+      end: {
+        outcome: failure === undefined ? 'success' : 'function_error',
         over: true,
         lost: false,
-        error,
-        reason: errorMessage,
+        error: failure === undefined ? null : { errorType: 'Webhook.Failed', errorMessage: failure },
+        reason: failure,
         receipt: null,
-      } as const;
-      return { end, made: { ...made, finishedAtMs: Date.now() } };
-    };
+      },
+      made: { ...begun, statusCode, finishedAtMs: Date.now() },
+    });
     try {
-      const { status } = await sender.post(row.context.url ?? '', row.payload, headers, signal);
-      if (status < 200 || status > 299) return failed(`${row.context.url} answered ${status}`);
-      const end = {
-        outcome: 'success',
-        over: true,
-        lost: false,
-        error: null,
-        reason: undefined,
-        receipt: null,
-      } as const;
-      return { end, made: { ...made, statusCode: status, finishedAtMs: Date.now() } };
+      const { status } = await sender.post(url, row.payload, headers, signal);
+      return status >= 200 && status <= 299 ? ended(status) : ended(status, `${url} answered ${status}`);
     } catch (err) {
-      return failed(`${row.context.url} could not be reached: ${errorText(err)}`);
+      return ended(undefined, `${url} could not be reached: ${errorText(err)}`);
     }
   };
 }

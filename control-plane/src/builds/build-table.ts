@@ -1,10 +1,9 @@
 import { FleetError } from '@lambda-fleet/common/errors';
+import { validate as isUuid } from 'uuid';
 import type { Artifact } from '../artifacts/postgres-artifact-store.js';
 import type { Sql } from '../db/connection-target.js';
 import type { Database } from '../db/database.js';
 import type { BuildRecord, BuildState, StoredBuildLine } from './build-record.js';
-
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /** How long a replica may be silent about a build that it runs. */
 const ABANDONED_AFTER_S = 30;
@@ -37,7 +36,7 @@ export class BuildTable {
 
   /** Newest first. */
   list(projectId: string, functionName: string, limit: number, beforeId?: string): Promise<readonly BuildRecord[]> {
-    if (beforeId !== undefined && !UUID.test(beforeId)) {
+    if (beforeId !== undefined && !isUuid(beforeId)) {
       throw new FleetError('invalid_request', 'cursor is not one that this list gave out.', { field: 'cursor' });
     }
     return this.database.run(
@@ -52,7 +51,7 @@ export class BuildTable {
 
   /** @throws FleetError `build_not_found` */
   async get(projectId: string, functionName: string, id: string): Promise<BuildRecord> {
-    const [row] = UUID.test(id)
+    const [row] = isUuid(id)
       ? await this.database.run(
           'get build',
           (sql) => sql<BuildRecord[]>`
@@ -98,7 +97,7 @@ export class BuildTable {
 
   /** @throws FleetError `build_not_found` */
   async requestCancel(projectId: string, functionName: string, id: string): Promise<void> {
-    const rows = UUID.test(id)
+    const rows = isUuid(id)
       ? await this.database.run(
           'cancel build',
           (sql) => sql<{ id: string }[]>`

@@ -1,7 +1,8 @@
+import { validate as isUuid } from 'uuid';
 import type { Database } from '../db/database.js';
 import { isExact } from '../db/stored-body.js';
 import { BODY_HOURS } from './execution-sweep.js';
-import { executionNotFound, isExecutionId } from './execution-table.js';
+import { executionNotFound } from './execution-table.js';
 
 export interface ExecutionBodies {
   /** Undefined when it is not kept, or not any more. */
@@ -17,7 +18,7 @@ export interface ExecutionBodies {
  * @throws FleetError `execution_not_found`
  */
 export async function bodiesOf(database: Database, projectId: string, id: string): Promise<ExecutionBodies> {
-  if (!isExecutionId(id)) throw executionNotFound();
+  if (!isUuid(id)) throw executionNotFound();
   const [row] = await database.run(
     'get bodies',
     (sql) => sql<StoredBodies[]>`

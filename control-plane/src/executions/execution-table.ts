@@ -1,4 +1,5 @@
 import { FleetError } from '@lambda-fleet/common/errors';
+import { validate as isUuid } from 'uuid';
 import type { Sql } from '../db/connection-target.js';
 import type { Database } from '../db/database.js';
 import type { ExecutionError, ExecutionReceipt } from '../db/schema.js';
@@ -55,8 +56,6 @@ export interface ExecutionPage {
 /** Executions that one page looks at, in some 100 ms: a rare outcome or trigger may be on a later one. */
 const SEARCHED_MAX = 100_000;
 
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
-
 /** Reads recorded executions. Writing them is the journal's. */
 export class ExecutionTable {
   constructor(private readonly database: Database) {}
@@ -105,7 +104,7 @@ export class ExecutionTable {
   }
 
   async find(projectId: string, id: string): Promise<ExecutionDetail | undefined> {
-    const [row] = isExecutionId(id)
+    const [row] = isUuid(id)
       ? await this.database.run(
           'get execution',
           (sql) => sql<(ExecutionRow & { input: string | null; output: string | null })[]>`
@@ -149,12 +148,8 @@ export function firstIdOf(time: Date): string {
 
 /** @throws FleetError `invalid_request` */
 export function checkCursor(beforeId: string | undefined): void {
-  if (beforeId === undefined || isExecutionId(beforeId)) return;
+  if (beforeId === undefined || isUuid(beforeId)) return;
   throw new FleetError('invalid_request', 'cursor is not one that this list gave out.', { field: 'cursor' });
-}
-
-export function isExecutionId(id: string): boolean {
-  return UUID.test(id);
 }
 
 export function executionNotFound(): FleetError {

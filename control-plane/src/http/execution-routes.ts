@@ -4,7 +4,7 @@ import { OUTCOMES, STATUSES } from '../executions/execution-status.js';
 import type { ExecutionTable } from '../executions/execution-table.js';
 import { functionName } from '../functions/definition.js';
 import { parseInput } from '../functions/parse-input.js';
-import type { Trigger } from '../invocations/invocation.js';
+import { RECORDED_TRIGGERS } from '../invocations/trigger.js';
 import { logLineOf } from '../logs/log-line.js';
 import type { LogTable } from '../logs/log-table.js';
 import { withPlatformLines } from '../logs/platform-lines.js';
@@ -12,18 +12,6 @@ import type { ApiRoute } from './api-route.js';
 import { param } from './function-routes.js';
 import { listWithOpen, OPEN_STATUSES } from './list-executions.js';
 import { decodeCursor, encodeCursor, readLimit, readTime } from './read-input.js';
-
-const TRIGGERS = [
-  'api',
-  'http',
-  'route',
-  'job',
-  'async',
-  'schedule',
-  'destination',
-  'webhook',
-  'replay',
-] as const satisfies readonly Trigger[];
 
 export interface ExecutionRoutesOptions {
   readonly asyncInvocations: AsyncInvocations;
@@ -37,7 +25,7 @@ const filter = z.object({
   function: functionName.optional(),
   outcome: z.enum(OUTCOMES, `must be one of ${OUTCOMES.join(', ')}`).optional(),
   status: z.enum(ALL_STATUSES, `must be one of ${ALL_STATUSES.join(', ')}`).optional(),
-  trigger: z.enum(TRIGGERS, `must be one of ${TRIGGERS.join(', ')}`).optional(),
+  trigger: z.enum(RECORDED_TRIGGERS, `must be one of ${RECORDED_TRIGGERS.join(', ')}`).optional(),
 });
 
 export function executionRoutes({ executions, asyncInvocations, logs }: ExecutionRoutesOptions): readonly ApiRoute[] {

@@ -1,7 +1,6 @@
 import { FaultOwner, type Receipt, type ResponseEnd, StartPath } from '@lambda-fleet/proto';
 import type { ExecutionError, ExecutionReceipt } from '../db/schema.js';
 import { storableError } from '../db/storable-error.js';
-import type { InvocationRequest } from './invocation.js';
 
 /** The phases that the control plane times itself. Milliseconds. */
 export interface ControlPlanePhases {
@@ -41,11 +40,6 @@ export function toExecutionReceipt(
 /** The function's error as it is stored, or undefined when there was none. */
 export function toExecutionError(end: ResponseEnd): ExecutionError | undefined {
   return end.error && storableError(end.error);
-}
-
-/** Invocations that leave no execution behind: code checks at deploy, and tests of code that is not deployed. */
-export function leavesNoExecution(trigger: InvocationRequest['trigger'] | string): boolean {
-  return trigger === 'deploy' || trigger === 'test';
 }
 
 function faultName(fault: FaultOwner): ExecutionReceipt['fault'] {

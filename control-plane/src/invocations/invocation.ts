@@ -1,20 +1,7 @@
 import type { FunctionError, HttpHead, InvokeKind } from '@lambda-fleet/proto';
 import type { ExecutionReceipt } from '../db/schema.js';
 import type { ResolvedVersion } from '../functions/resolved-version.js';
-
-/** What caused an invocation; kept with its execution. */
-export type Trigger =
-  | 'api'
-  | 'http'
-  | 'route'
-  | 'test'
-  | 'deploy'
-  | 'job'
-  | 'async'
-  | 'schedule'
-  | 'destination'
-  | 'webhook'
-  | 'replay';
+import type { Trigger } from './trigger.js';
 
 export type OutcomeName = 'success' | 'function_error' | 'timeout' | 'throttled' | 'not_started' | 'outcome_unknown';
 

@@ -20,9 +20,10 @@ import { ConnectedNodesView } from '../scheduling/connected-nodes-view.js';
 import { IsolationPolicy } from '../scheduling/isolation-policy.js';
 import { MemoryPlacementLedger } from '../scheduling/memory-placement-ledger.js';
 import { Placement } from '../scheduling/placement.js';
-import type { InvocationRequest, Trigger } from './invocation.js';
+import type { InvocationRequest } from './invocation.js';
 import { createInvoke } from './invoke.js';
 import { Journal } from './journal.js';
+import type { Trigger } from './trigger.js';
 import { recordUnclaimedResult } from './unclaimed-result.js';
 
 const log = pino({ level: 'silent' });

@@ -12,14 +12,10 @@ import type { NodeRegistry } from '../nodes/node-registry.js';
 import type { NodeSession } from '../nodes/node-session.js';
 import type { Demand } from '../scheduling/cluster-view.js';
 import type { Placed, Placement, PlacementFailure } from '../scheduling/placement.js';
-import {
-  type ControlPlanePhases,
-  leavesNoExecution,
-  toExecutionError,
-  toExecutionReceipt,
-} from './execution-record.js';
+import { type ControlPlanePhases, toExecutionError, toExecutionReceipt } from './execution-record.js';
 import type { InvocationRequest, InvocationResult, Invoke, OutcomeName } from './invocation.js';
 import type { Journal } from './journal.js';
+import { leavesNoExecution } from './trigger.js';
 import { OUTCOME_NAMES } from './unclaimed-result.js';
 
 export interface InvokeOptions {

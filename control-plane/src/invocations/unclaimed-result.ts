@@ -5,9 +5,10 @@ import { storedBody } from '../db/stored-body.js';
 import type { ExecutionRecord } from '../executions/execution-rows.js';
 import { areUuids, isPlausibleTime } from '../nodes/agent-claims.js';
 import type { NodeSession } from '../nodes/node-session.js';
-import { leavesNoExecution, toExecutionError, toExecutionReceipt } from './execution-record.js';
+import { toExecutionError, toExecutionReceipt } from './execution-record.js';
 import type { OutcomeName } from './invocation.js';
 import type { Journal } from './journal.js';
+import { leavesNoExecution } from './trigger.js';
 
 export const OUTCOME_NAMES: Readonly<Record<number, OutcomeName>> = {
   [Outcome.SUCCESS]: 'success',

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { AttemptEnd } from '../async/async-invocation.js';
 import { judgeAttempt, type SoFar } from '../async/judge-attempt.js';
-import { checkedEnd, isHopeless, type JobEnd, jobEnd, RESULT_KEPT_BYTES_MAX } from './job-end.js';
+import { checkedEnd, type JobEnd, jobEnd, RESULT_KEPT_BYTES_MAX } from './job-end.js';
 
 const HOUR_MS = 3_600_000;
 const fresh: SoFar = {
@@ -80,12 +80,6 @@ describe('the end of a job', () => {
   ])('does not take %s for a result, nor for one that comes the next time', (_what, body) => {
     const end = checkedEnd(ended(), Buffer.from(body));
     expect(end).toMatchObject({ outcome: 'function_error', error: { errorType: 'Runtime.InvalidResult' } });
-    expect(isHopeless(end)).toBe(true);
-  });
-
-  it('has no hope for code that does not parse, and some for code that throws', () => {
-    const of = (errorType: string) => ended({ outcome: 'function_error', error: { errorType, errorMessage: 'x' } });
-    expect(isHopeless(of('Runtime.UserCodeSyntaxError'))).toBe(true);
-    expect(isHopeless(of('TypeError'))).toBe(false);
+    expect(judgeAttempt({ ...fresh, retries: 2 }, end).kind).toBe('dead');
   });
 });

@@ -19,16 +19,6 @@ export interface JobEnd {
 /** A result up to this size is kept whole, a longer one not at all: half a JSON text is none. */
 export const RESULT_KEPT_BYTES_MAX = 1024 * 1024;
 
-const INVALID_RESULT = 'Runtime.InvalidResult';
-
-/** The same text does not parse the next time either, and what does not return JSON will not. */
-const HOPELESS = ['Runtime.UserCodeSyntaxError', INVALID_RESULT];
-
-/** Whether it would end in the same way again. */
-export function isHopeless({ error }: AttemptEnd): boolean {
-  return error !== null && HOPELESS.includes(error.errorType);
-}
-
 /**
  * The end of a job's attempt, of which a success without a JSON text is none: frames come from a sandbox, so that what was
  * returned is JSON is the runtime's promise, which may be forged.
@@ -38,7 +28,7 @@ export function isHopeless({ error }: AttemptEnd): boolean {
 export function checkedEnd(end: AttemptEnd, body: Buffer | undefined): AttemptEnd {
   if (end.outcome !== 'success' || body === undefined || body.length > RESULT_KEPT_BYTES_MAX || isJson(body))
     return end;
-  const error = { errorType: INVALID_RESULT, errorMessage: 'What came back as the result is not JSON.' };
+  const error = { errorType: 'Runtime.InvalidResult', errorMessage: 'What came back as the result is not JSON.' };
   return { ...end, outcome: 'function_error', error };
 }
 

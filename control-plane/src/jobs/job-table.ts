@@ -1,5 +1,6 @@
 import { FleetError } from '@lambda-fleet/common/errors';
 import type postgres from 'postgres';
+import { validate as isUuid } from 'uuid';
 import { mayHaveRun } from '../async/open-invocations.js';
 import type { Sql } from '../db/connection-target.js';
 import type { Database } from '../db/database.js';
@@ -14,15 +15,13 @@ export interface JobFilter {
 
 type Fragment = postgres.PendingQuery<postgres.Row[]>;
 
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
-
 /** What is known of jobs: of those that have finished from their rows, of the others from the queue. */
 export class JobTable {
   constructor(private readonly database: Database) {}
 
   /** Newest first. */
   list(projectId: string, { status, beforeId, limit }: JobFilter): Promise<readonly JobSummary[]> {
-    if (beforeId !== undefined && !UUID.test(beforeId)) {
+    if (beforeId !== undefined && !isUuid(beforeId)) {
       throw new FleetError('invalid_request', 'cursor is not one that this list gave out.', { field: 'cursor' });
     }
     return this.database.run(
@@ -38,7 +37,7 @@ export class JobTable {
 
   /** @throws FleetError `job_not_found` */
   async get(projectId: string, id: string): Promise<JobDetail> {
-    if (!UUID.test(id)) return jobNotFound();
+    if (!isUuid(id)) return jobNotFound();
     const [row] = await this.database.run(
       'get job',
       (sql) => sql<JobDetail[]>`
@@ -52,7 +51,7 @@ export class JobTable {
 
   /** @throws FleetError `job_not_found` */
   async summary(projectId: string, id: string): Promise<JobSummary> {
-    if (!UUID.test(id)) return jobNotFound();
+    if (!isUuid(id)) return jobNotFound();
     const [row] = await this.database.run(
       'look at job',
       (sql) => sql<JobSummary[]>`
@@ -64,7 +63,7 @@ export class JobTable {
 
   /** Whether there is such a job that has not finished. */
   async isOpen(projectId: string, id: string): Promise<boolean> {
-    if (!UUID.test(id)) return false;
+    if (!isUuid(id)) return false;
     const rows = await this.database.run(
       'look whether job is open',
       (sql) => sql`select id from jobs where project_id = ${projectId} and id = ${id} and finished_at is null`,

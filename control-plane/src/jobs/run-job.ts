@@ -1,8 +1,7 @@
 import { withDeadline } from '@lambda-fleet/common/deadline';
-import { InvokeKind } from '@lambda-fleet/proto';
 import type { PostgresArtifactStore } from '../artifacts/postgres-artifact-store.js';
-import { type AttemptRunner, gone, notMade } from '../async/run-attempt.js';
-import { ALONE_FROM_LOSSES, attemptOf } from '../async/run-function.js';
+import { attemptOf, invokeAttempt } from '../async/invoke-attempt.js';
+import { type AttemptRunner, gone } from '../async/run-attempt.js';
 import { archiveOf } from '../functions/code.js';
 import type { Invoke } from '../invocations/invocation.js';
 import type { JobTable } from './job-table.js';
@@ -28,28 +27,12 @@ const LOGS_WAIT_MS = 1_000;
  * finds it there.
  */
 export function createRunJob({ table, artifacts, invoke, forgetVersions, logsStored }: RunJobOptions): AttemptRunner {
-  return async (row, { signal, begin }) => {
-    if (row.leftMs <= 0) return notMade('its age limit passed while it was queued');
+  return async (row, context) => {
     const job = await table.code(row.id);
     if (job === undefined) return gone('The job was removed.');
-    const arrivedAt = performance.now();
     const archive = await archiveOf({ source: job.code, filename: jobFile(job.runtime) }, job.runtime);
     const version = jobVersion(job, await artifacts.put(job.projectId, archive));
-    const result = await invoke(version, {
-      id: row.id,
-      kind: InvokeKind.EVENT,
-      trigger: 'job',
-      payload: row.payload,
-      traceId: '',
-      clientContext: '',
-      singleUse: true,
-      arrivedAt,
-      resolveMs: 0,
-      receiveMs: 0,
-      attempt: { epoch: row.epoch, alone: row.losses >= ALONE_FROM_LOSSES },
-      beforeSend: begin,
-      signal,
-    });
+    const result = await invokeAttempt(invoke, version, row, context, true);
     forgetVersions([version.spec.versionId]);
     // Whoever sees that the job has finished finds its lines, which came before the result.
     if (result.attested) await withDeadline('storing log lines', LOGS_WAIT_MS, logsStored()).catch(() => undefined);

@@ -1,8 +1,9 @@
+import { NIL } from 'uuid';
 import type { Sql } from '../db/connection-target.js';
 import { binned, type Fragment, SUMMED } from './execution-figures.js';
 
 /** The function id of rows that stand for all functions of a project. */
-export const WHOLE_PROJECT = '00000000-0000-0000-0000-000000000000';
+export const WHOLE_PROJECT: string = NIL;
 
 /**
  * The part of a statement that adds figures to minutes and hours, of functions and of their projects: common table

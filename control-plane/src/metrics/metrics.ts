@@ -1,5 +1,6 @@
 import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client';
-import type { InvocationResult, Trigger } from '../invocations/invocation.js';
+import type { InvocationResult } from '../invocations/invocation.js';
+import type { Trigger } from '../invocations/trigger.js';
 
 /** What the control plane measures about itself. Base units, no ids as labels. */
 export class Metrics {

@@ -1,6 +1,7 @@
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { Database } from '../db/database.js';
-import type { InvocationResult, Trigger } from '../invocations/invocation.js';
+import type { InvocationResult } from '../invocations/invocation.js';
+import type { Trigger } from '../invocations/trigger.js';
 import { addFigures } from './add-figures.js';
 import { binned, SUMMED } from './execution-figures.js';
 

@@ -1,5 +1,6 @@
 import { FleetError } from '@lambda-fleet/common/errors';
 import { ASYNC_PAYLOAD_BYTES_MAX, FUNCTION_NAME } from '@lambda-fleet/common/limits';
+import { validate as isUuid } from 'uuid';
 import { z } from 'zod';
 import { functionName } from '../functions/definition.js';
 import { parseInput } from '../functions/parse-input.js';
@@ -21,15 +22,13 @@ const DEFAULTS = {
   jitterMs: 0,
 } as const;
 
-export const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
-
 const scheduleName = z
   .string('must be text')
   .refine((name) => FUNCTION_NAME.test(name), {
     error: 'must be 1 to 64 letters, digits, "-" or "_", like "nightly-report"',
     params: { code: 'invalid_name' },
   })
-  .refine((name) => !UUID.test(name), {
+  .refine((name) => !isUuid(name), {
     error: 'must not look like an id',
     params: { code: 'invalid_name' },
   });

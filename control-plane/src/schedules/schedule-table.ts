@@ -1,8 +1,9 @@
 import { FleetError } from '@lambda-fleet/common/errors';
+import { validate as isUuid } from 'uuid';
 import type { Sql } from '../db/connection-target.js';
 import { type Database, violatedConstraint } from '../db/database.js';
 import type { ScheduleRecord, ScheduleSettings, ScheduleSummary } from './schedule.js';
-import { type NewSchedule, UUID } from './schedule-input.js';
+import type { NewSchedule } from './schedule-input.js';
 
 /** A schedule before it is stored. */
 export interface ScheduleDraft extends NewSchedule {
@@ -137,7 +138,7 @@ function scheduleNotFound(): never {
 
 function named(sql: Sql, idOrName: string) {
   // No name can have characters that text in PostgreSQL cannot.
-  return UUID.test(idOrName) ? sql`id = ${idOrName}` : sql`name = ${idOrName.replaceAll('\0', '')}`;
+  return isUuid(idOrName) ? sql`id = ${idOrName}` : sql`name = ${idOrName.replaceAll('\0', '')}`;
 }
 
 function summary(sql: Sql) {
