@@ -13,6 +13,7 @@ import { WebhookSender } from '../webhooks/webhook-sender.js';
 import type { ConnectedAgent } from './adrift-invocations.js';
 import { type AsyncSystem, createAsyncSystem } from './async-system.js';
 import { DeadLetterSweep } from './dead-letter-sweep.js';
+import { LaneSweep } from './lane-sweep.js';
 
 const log = pino({ level: 'silent' });
 
@@ -240,18 +241,61 @@ describe('async invocations', () => {
     expect(order.slice(4)).toEqual(['3', '4']);
   });
 
-  it('a function that had nothing to do begins where other functions are, not where jobs stand still', async () => {
-    const { id } = await deploy('f');
-    const lane = (virtualTime: number, jobs: boolean) => ({
-      ...{ id: uuidv7(), project_id: 'default', queued: 1, queued_bytes: 1, next_due: new Date(Date.now() + 60_000) },
-      ...{ virtual_time: virtualTime, jobs },
+  describe('a function that had nothing to do', () => {
+    /** @param due seconds from now; null: nothing is queued */
+    const lane = (virtualTime: number, due: number | null, { jobs = false, id = uuidv7() } = {}) => ({
+      ...{ id, project_id: 'default', queued: due === null ? 0 : 1, queued_bytes: due === null ? 0 : 1 },
+      ...{ next_due: due === null ? null : new Date(Date.now() + due * 1_000), virtual_time: virtualTime, jobs },
     });
-    const rows = [lane(5, true), lane(100, false), lane(200, false)];
-    await postgres.database.run('lanes', (sql) => sql`insert into lanes ${sql(rows)}`);
-    const life = begin(() => ok());
-    await ended(await accept(life, 'f'));
-    const [served] = await postgres.database.run('lane', (sql) => sql`select virtual_time from lanes where id = ${id}`);
-    expect(served).toEqual({ virtualTime: 101 });
+    const servedOnce = async (id: string, ...lanes: readonly ReturnType<typeof lane>[]): Promise<number> => {
+      await postgres.database.run('lanes', (sql) => sql`insert into lanes ${sql(lanes)}`);
+      const life = begin(() => ok());
+      await ended(await accept(life, 'f'));
+      const [served] = await postgres.database.run(
+        'lane',
+        (sql) => sql<{ virtualTime: number }[]>`select virtual_time from lanes where id = ${id}`,
+      );
+      return (served?.virtualTime ?? 0) - 1;
+    };
+
+    it('begins where other functions are, not where jobs stand still or what is tried later was', async () => {
+      const { id } = await deploy('f');
+      const others = [lane(5, -1, { jobs: true }), lane(7, 60), lane(100, -1), lane(200, -1)];
+      expect(await servedOnce(id, ...others)).toBe(100);
+    });
+
+    it('keeps its own place when it has been served more than they', async () => {
+      const { id } = await deploy('f');
+      expect(await servedOnce(id, lane(150, null, { id }), lane(100, -1))).toBe(150);
+    });
+
+    it('begins where it would have been when something of it waits for later', async () => {
+      const { id } = await deploy('f');
+      expect(await servedOnce(id, lane(3, 60, { id }), lane(100, -1))).toBe(100);
+    });
+
+    it('does not begin before those that were served for long, when nobody waits', async () => {
+      const { id } = await deploy('f');
+      expect(await servedOnce(id, lane(900, null, { jobs: true }), lane(300, null), lane(500, null))).toBe(500);
+    });
+
+    it('has no lane once it is swept, unless it was served more than those that wait', async () => {
+      const rows = [lane(5, null), lane(100, -1), lane(100, null), lane(101, null), lane(1, 60)];
+      await postgres.database.run('lanes', (sql) => sql`insert into lanes ${sql(rows)}`);
+      const left = async () => {
+        const found = await postgres.database.run('lanes', (sql) => sql<{ id: string }[]>`select id from lanes`);
+        return found.map(({ id }) => rows.findIndex((row) => row.id === id)).toSorted();
+      };
+      const sweep = new LaneSweep(postgres.database, log);
+      try {
+        expect(await sweep.run()).toBe(2);
+        expect(await left()).toEqual([1, 3, 4]);
+        await postgres.database.run('drain', (sql) => sql`update lanes set queued = 0, next_due = null`);
+        expect(await sweep.run()).toBe(3);
+      } finally {
+        sweep.close();
+      }
+    });
   });
 
   it('tries a failing function again under the same id and with a new epoch, and then gives it up', async () => {

@@ -18,6 +18,7 @@ import { DeadLetters } from './dead-letters.js';
 import { Destinations } from './destinations.js';
 import type { QueueLimits } from './enqueue.js';
 import { Intake } from './intake.js';
+import { LaneSweep } from './lane-sweep.js';
 import { LateResults } from './late-results.js';
 import { OpenInvocations } from './open-invocations.js';
 import { QUEUE_PLANNING, QUEUE_UNHURRIED } from './queue-planning.js';
@@ -123,7 +124,7 @@ export function createAsyncSystem(options: AsyncSystemOptions): AsyncSystem {
     holds: (id) => runner.holds(id),
     log,
   });
-  const deadLetterSweep = new DeadLetterSweep(database, log);
+  const sweeps = [new DeadLetterSweep(database, log), new LaneSweep(database, log)];
   const lateResults = new LateResults({ database: queueDatabase, settler, log });
   const wake = (): void => runner.wake();
   const intake = new Intake({ database: queueDatabase, limits, slowness, onStored: wake });
@@ -148,7 +149,7 @@ export function createAsyncSystem(options: AsyncSystemOptions): AsyncSystem {
     },
     close: async () => {
       adrift.close();
-      deadLetterSweep.close();
+      for (const sweep of sweeps) sweep.close();
       await runner.close();
       await lateResults.close();
       await Promise.all([queueDatabase.close(), unhurriedDatabase.close()]);

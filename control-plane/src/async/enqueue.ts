@@ -35,7 +35,8 @@ export function enqueue(sql: Sql, work: string, limits: QueueLimits): Fragment {
  * what is added to them.
  *
  * They are written in the order of their ids, as everybody does, so that no two statements wait for each other. A lane that
- * had nothing to do begins where the others are: time that it was idle is no credit. Lanes of jobs are not the others of a
+ * had nothing due begins where the others are: time that it was idle is no credit. When nothing is due, that is where the one
+ * is that was served most, so that a new function does not begin before all old ones. Lanes of jobs are not the others of a
  * function's: as many jobs as may being in progress, they stand still.
  */
 export function fillLanes(sql: Sql, { queuedMax, queuedBytesMax }: QueueLimits = UNLIMITED): Fragment {
@@ -44,15 +45,15 @@ export function fillLanes(sql: Sql, { queuedMax, queuedBytesMax }: QueueLimits =
       insert into lanes as l (id, project_id, queued, queued_bytes, next_due, virtual_time, turned, jobs)
       select lane_id, project_id, queued, bytes, next_due,
         coalesce(
-          (select min(virtual_time) from lanes where next_due is not null and (lane_work.jobs or not lanes.jobs)),
-          (select min(virtual_time) from lanes where next_due is not null), 0
+          (select min(virtual_time) from lanes where next_due <= now() and (lane_work.jobs or not lanes.jobs)),
+          (select max(virtual_time) from lanes where lane_work.jobs or not lanes.jobs), 0
         ), 1, jobs
       from lane_work where queued <= ${queuedMax}::integer and bytes <= ${queuedBytesMax}::bigint
       order by lane_id
       on conflict (id) do update set
         queued = l.queued + excluded.queued,
         queued_bytes = l.queued_bytes + excluded.queued_bytes,
-        virtual_time = case when l.next_due is null then greatest(l.virtual_time, excluded.virtual_time) else l.virtual_time end,
+        virtual_time = case when l.next_due <= now() then l.virtual_time else greatest(l.virtual_time, excluded.virtual_time) end,
         turned = case when l.next_due is null or l.next_due > excluded.next_due then 1 else 0 end,
         next_due = least(l.next_due, excluded.next_due)
       where l.queued + excluded.queued <= ${queuedMax}::integer

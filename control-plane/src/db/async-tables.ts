@@ -36,7 +36,7 @@ export interface AsyncContext {
 
 /**
  * A queue of async invocations that take turns among each other: those of one function. Its row is written by every
- * statement that changes how many of them are queued, so that nobody has to count them.
+ * statement that changes how many of them are queued, so that nobody has to count them. There is no row of most that are idle.
  */
 export const lanes = pgTable(
   'lanes',
