@@ -75,40 +75,36 @@ export class AsyncSettingsTable {
    * @throws FleetError `function_not_found`, `invalid_request`
    */
   async change(projectId: string, name: string, body: unknown): Promise<AsyncSettings> {
-    const asked = parseInput(changes, body);
-    const now = await this.get(projectId, name);
-    const next: AsyncSettings = {
-      retries: asked.retries ?? now.retries,
-      retryDelaysMs: asked.retryDelaysMs ?? now.retryDelaysMs,
-      maxAgeMs: asked.maxAgeMs ?? now.maxAgeMs,
-      onSuccess: await this.#checked(projectId, asked.onSuccess, now.onSuccess, 'onSuccess'),
-      onFailure: await this.#checked(projectId, asked.onFailure, now.onFailure, 'onFailure'),
-    };
+    const { retries, retryDelaysMs, maxAgeMs, ...asked } = parseInput(changes, body);
+    const onSuccess = await this.#checked(projectId, asked.onSuccess, 'onSuccess');
+    const onFailure = await this.#checked(projectId, asked.onFailure, 'onFailure');
     const [row] = await this.database.run('change async settings', (sql) => {
       const changed = sql`jsonb_build_object(
         'projectId', ${projectId}::text, 'name', ${name}::text, 'routes', jsonb_build_array(route))::text`;
       return sql<AsyncSettings[]>`
         with changed as (
-          update functions set async_retries = ${next.retries}::smallint,
-            async_retry_delays_ms = ${sql.json([...next.retryDelaysMs])}::jsonb, async_max_age_ms = ${next.maxAgeMs}::integer,
-            on_success = ${jsonOrNull(sql, next.onSuccess)}::jsonb, on_failure = ${jsonOrNull(sql, next.onFailure)}::jsonb
+          update functions set
+            async_retries = coalesce(${retries ?? null}::smallint, async_retries),
+            async_retry_delays_ms = coalesce(${retryDelaysMs ? sql.json(retryDelaysMs) : null}::jsonb, async_retry_delays_ms),
+            async_max_age_ms = coalesce(${maxAgeMs ?? null}::integer, async_max_age_ms),
+            on_success = ${onSuccess === undefined ? sql`on_success` : jsonOrNull(sql, onSuccess)},
+            on_failure = ${onFailure === undefined ? sql`on_failure` : jsonOrNull(sql, onFailure)}
           where project_id = ${projectId} and name = ${name}
           returning *
-        )
-        select ${columns(sql)}, ${notice(sql, 'functions', changed)} as told from changed`;
+        ), told as (select ${notice(sql, 'functions', changed)} from changed)
+        select ${columns(sql)} from changed, told`;
     });
     if (row === undefined) throw functionNotFound(name);
-    return next;
+    return row;
   }
 
+  /** @throws FleetError `invalid_request` when nothing can be sent there */
   async #checked(
     projectId: string,
     asked: Destination | null | undefined,
-    now: Destination | null,
     field: string,
-  ): Promise<Destination | null> {
-    if (asked === undefined) return now;
-    if (asked === null) return null;
+  ): Promise<Destination | null | undefined> {
+    if (asked === undefined || asked === null) return asked;
     if ('url' in asked) return { url: (await this.webhooks.check(asked.url, `${field}.url`)).href };
     const [found] = await this.database.run(
       'find destination',
@@ -127,5 +123,5 @@ function columns(sql: Sql) {
 }
 
 function jsonOrNull(sql: Sql, value: Destination | null) {
-  return value === null ? null : sql.json({ ...value });
+  return sql`${value === null ? null : sql.json({ ...value })}::jsonb`;
 }

@@ -83,6 +83,47 @@ describe('async invocations over HTTP', () => {
     });
   });
 
+  it('changes the settings that are given, and leaves those that somebody else changes at the same moment', async () => {
+    const path = '/api/functions/other/async';
+    const before = {
+      retries: 2,
+      retryDelaysMs: [60_000, 120_000],
+      maxAgeMs: 21_600_000,
+      onSuccess: null,
+      onFailure: null,
+    };
+    expect((await plane.call('GET', path)).body).toEqual(before);
+    const after = {
+      retries: 5,
+      retryDelaysMs: [1],
+      maxAgeMs: 1_000,
+      onSuccess: { function: 'f' },
+      onFailure: { function: 'other' },
+    };
+    const ageOf = async () => {
+      const accepted = await plane.call('POST', '/api/functions/other/invocations?mode=async', { hold: true });
+      const shown = (await get(String(accepted.body.id))) as Record<'acceptedAt' | 'expiresAt', string>;
+      const idle = async () => {
+        for (const release of releases.splice(0)) release();
+        return (await plane.call('GET', '/api/queue')).body;
+      };
+      await expect.poll(idle).toMatchObject({ queued: 0, running: 0 });
+      return Date.parse(shown.expiresAt) - Date.parse(shown.acceptedAt);
+    };
+    expect(await ageOf()).toBe(21_600_000);
+    const changes = Object.entries(after).map(([field, value]) => plane.call('PATCH', path, { [field]: value }));
+    for (const change of await Promise.all(changes)) expect(change.status).toBe(200);
+    expect((await plane.call('GET', path)).body).toEqual(after);
+    // Whoever keeps the function in memory is told.
+    await expect.poll(ageOf).toBe(1_000);
+    const back = await plane.call('PATCH', path, { onSuccess: null });
+    expect(back).toEqual({ status: 200, body: { ...after, onSuccess: null } });
+    expect((await plane.call('PATCH', path, {})).body).toEqual(back.body);
+    expect((await plane.call('PATCH', '/api/functions/nobody/async', { retries: 1 })).status).toBe(404);
+    expect((await plane.call('PATCH', path, { retries: 1, onFailure: { function: 'nobody' } })).status).toBe(400);
+    expect((await plane.call('GET', path)).body).toEqual(back.body);
+  });
+
   it.each<[string, string, unknown, number, string]>([
     ['POST', '/api/functions/f/invocations?mode=later', {}, 400, 'mode must be'],
     ['POST', '/api/functions/nobody/invocations?mode=async', {}, 404, 'No function is named'],

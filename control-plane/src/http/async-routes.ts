@@ -5,6 +5,7 @@ import type { AsyncInvocations } from '../async/async-invocations.js';
 import type { AsyncSettingsTable } from '../async/async-settings.js';
 import type { DeadLetterDetail, DeadLetterFilter, DeadLetters } from '../async/dead-letters.js';
 import type { Replays } from '../async/replays.js';
+import { deadLetters as deadLetterTable } from '../db/async-tables.js';
 import { checkCursor } from '../executions/execution-table.js';
 import { functionName } from '../functions/definition.js';
 import { parseInput } from '../functions/parse-input.js';
@@ -21,7 +22,7 @@ export interface AsyncRoutesOptions {
   readonly budget: BodyBudget;
 }
 
-const CONDITIONS = ['RetriesExhausted', 'EventAgeExceeded', 'NodesLost', 'FunctionGone'] as const;
+const CONDITIONS = deadLetterTable.condition.enumValues;
 
 const condition = z.enum(CONDITIONS, `must be one of ${CONDITIONS.join(', ')}`).optional();
 const listFilter = z.object({ function: functionName.optional(), condition });
