@@ -7,7 +7,6 @@ import { ArtifactSweep } from './artifacts/artifact-sweep.js';
 import { ImageStore } from './artifacts/image-store.js';
 import { LayerStore } from './artifacts/layer-store.js';
 import { PostgresArtifactStore } from './artifacts/postgres-artifact-store.js';
-import type { ConnectedAgent } from './async/adrift-invocations.js';
 import { type AsyncSystem, createAsyncSystem } from './async/async-system.js';
 import { ApiKeys } from './auth/api-keys.js';
 import { ensureBootstrapKey } from './auth/bootstrap-key.js';
@@ -67,7 +66,6 @@ import { ProjectOverview } from './metrics/project-overview.js';
 import { ThrottleCounter } from './metrics/throttle-counter.js';
 import { listNodes } from './nodes/list-nodes.js';
 import { NodeRegistry } from './nodes/node-registry.js';
-import type { NodeSession } from './nodes/node-session.js';
 import { NodeStore } from './nodes/node-store.js';
 import { NodeTracker } from './nodes/node-tracker.js';
 import { Readiness } from './nodes/readiness.js';
@@ -204,10 +202,7 @@ export async function wireControlPlane(
   const asyncSystem: AsyncSystem = createAsyncSystem({
     ...{ database, functions, executions, versions, invoke, log },
     webhooks: new WebhookSender(new AddressPolicy(config.webhookNetworks)),
-    agent: (nodeId) => {
-      const session = registry.session(nodeId);
-      return session && agentOf(session);
-    },
+    agent: (nodeId) => registry.session(nodeId),
     ready: () => registry.size > 0,
     limits: config.asyncQueue,
     concurrencyMax: config.asyncConcurrencyMax,
@@ -361,15 +356,6 @@ export async function wireControlPlane(
   });
   log.info({ http: httpPort, grpc: fleetServer.port }, 'control_plane_started');
   return { httpPort, grpcPort: fleetServer.port };
-}
-
-function agentOf(session: NodeSession): ConnectedAgent {
-  return {
-    bootId: session.hello.bootId,
-    ageMs: session.ageMs,
-    hadAtConnect: (ref) => session.hadAtConnect(ref),
-    cancel: (ref) => session.cancel(ref),
-  };
 }
 
 /** Why a node may not join, for its log. */

@@ -340,6 +340,15 @@ describe('async invocations', () => {
     expect(await dead()).toMatchObject([{ id, condition: 'EventAgeExceeded' }]);
   });
 
+  it('does not begin what became too old while it was queued', async () => {
+    await deploy('f', { maxAgeMs: 0 });
+    const life = begin(() => ok());
+    const id = await accept(life, 'f');
+    expect(await ended(id)).toMatchObject({ outcome: 'not_started', attempts: 0 });
+    expect(await dead()).toMatchObject([{ id, condition: 'EventAgeExceeded' }]);
+    expect(life.invoked).toEqual([]);
+  });
+
   it('says so at the door when a lane is full, and takes others', async () => {
     await deploy('f');
     await deploy('g');

@@ -2,7 +2,7 @@ import type { Logger } from '@lambda-fleet/common/logger';
 import type { InvocationRef, ResponseEnd } from '@lambda-fleet/proto';
 import { BatchCommitter } from '../db/batch-committer.js';
 import type { Database } from '../db/database.js';
-import { toExecutionError, toExecutionReceipt } from '../invocations/execution-record.js';
+import { elapsedMs, toExecutionError, toExecutionReceipt } from '../invocations/execution-record.js';
 import { OUTCOME_NAMES } from '../invocations/unclaimed-result.js';
 import { areUuids } from '../nodes/agent-claims.js';
 import type { AttemptEnd } from './async-invocation.js';
@@ -96,8 +96,6 @@ function endOf(end: ResponseEnd): AttemptEnd {
 }
 
 function madeOf(source: ResultSource, end: ResponseEnd): AttemptMade {
-  const { receipt } = end;
-  const elapsedUs = receipt ? receipt.queueUs + receipt.sandboxUs + receipt.initUs + receipt.runUs : 0;
   const known = areUuids([end.versionId]);
   const finishedAtMs = Date.now();
   return {
@@ -107,7 +105,7 @@ function madeOf(source: ResultSource, end: ResponseEnd): AttemptMade {
     statusCode: end.http?.statusCode,
     // One that travelled in chunks was lost with its caller.
     body: end.bodyStreamed ? undefined : (end.body as Buffer),
-    startedAtMs: finishedAtMs - elapsedUs / 1_000,
+    startedAtMs: finishedAtMs - elapsedMs(end.receipt),
     finishedAtMs,
   };
 }

@@ -1,3 +1,5 @@
+import type postgres from 'postgres';
+import type { Sql } from '../db/connection-target.js';
 import type { Database } from '../db/database.js';
 
 interface Ref {
@@ -5,10 +7,7 @@ interface Ref {
   readonly epoch: number;
 }
 
-/**
- * Says that this process still works on these. What somebody else has taken meanwhile is left to them, and so is what is
- * being written at this moment: waiting for it would be a circle when its writer waits for another one of these.
- */
+/** Says that this process still works on these. */
 export async function renewLeases(
   database: Database,
   owner: string,
@@ -18,12 +17,7 @@ export async function renewLeases(
   await database.run(
     'renew async leases',
     (sql) => sql`
-      with mine as (
-        select a.id
-        from async_invocations a join jsonb_to_recordset(${sql.json(refs.map(refRow))}) as r (id uuid, epoch integer)
-          on r.id = a.id and r.epoch = a.epoch
-        where a.owner = ${owner}::uuid and a.status = 'running' for update of a skip locked
-      )
+      with mine as (${stillMine(sql, owner, refs)})
       update async_invocations a set lease_until = now() + ${leaseMs} * interval '1 millisecond' from mine where a.id = mine.id`,
   );
 }
@@ -34,16 +28,20 @@ export async function letGo(database: Database, owner: string, refs: readonly Re
   await database.run(
     'let go of async invocations',
     (sql) => sql`
-      with mine as (
-        select a.id
-        from async_invocations a join jsonb_to_recordset(${sql.json(refs.map(refRow))}) as r (id uuid, epoch integer)
-          on r.id = a.id and r.epoch = a.epoch
-        where a.owner = ${owner}::uuid and a.status = 'running' for update of a skip locked
-      )
+      with mine as (${stillMine(sql, owner, refs)})
       update async_invocations a set owner = null, lease_until = now() from mine where a.id = mine.id`,
   );
 }
 
-function refRow({ id, epoch }: Ref) {
-  return { id, epoch };
+/**
+ * What somebody else has taken meanwhile is left to them, and so is what is being written at this moment: waiting for it would
+ * be a circle when its writer waits for another one of these.
+ */
+function stillMine(sql: Sql, owner: string, refs: readonly Ref[]): postgres.PendingQuery<postgres.Row[]> {
+  return sql`
+    select a.id
+    from async_invocations a
+    join jsonb_to_recordset(${sql.json(refs.map(({ id, epoch }) => ({ id, epoch })))}) as r (id uuid, epoch integer)
+      on r.id = a.id and r.epoch = a.epoch
+    where a.owner = ${owner}::uuid and a.status = 'running' for update of a skip locked`;
 }

@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Backoff } from '@lambda-fleet/common/backoff';
 import type { Logger } from '@lambda-fleet/common/logger';
+import { type BatchLimits, batchLength } from './batch-length.js';
 
-export interface BatchCommitterOptions<E> {
+export interface BatchCommitterOptions<E> extends BatchLimits<E> {
   /** For logs: what the entries are. */
   readonly what: string;
   /** Writes all entries in one statement. Rejects when none was written. */
@@ -13,11 +14,6 @@ export interface BatchCommitterOptions<E> {
   readonly onRefused: (entry: E, error: unknown) => void;
   /** How long the first entry of a batch waits for company, milliseconds. */
   readonly lingerMs: number;
-  /** Entries of one batch at most. */
-  readonly batchMax: number;
-  /** Size of an entry, in any unit; default 1. With `batchSizeMax` it bounds a batch whose entries differ much. */
-  readonly sizeOf?: (entry: E) => number;
-  readonly batchSizeMax?: number;
   readonly log: Logger;
 }
 
@@ -68,7 +64,7 @@ export class BatchCommitter<E> {
       while (this.#queue.length > 0) {
         // A backlog has company enough: lingering would only bound how fast it shrinks.
         if (!this.#closing && !this.#isFull()) await sleep(this.options.lingerMs);
-        const batch = this.#queue.splice(0, this.#batchLength());
+        const batch = this.#queue.splice(0, batchLength(this.#queue, this.options));
         if (!(await this.#write(batch))) return;
       }
     } finally {
@@ -77,20 +73,7 @@ export class BatchCommitter<E> {
   }
 
   #isFull(): boolean {
-    return this.#queue.length >= this.options.batchMax || this.#batchLength() < this.#queue.length;
-  }
-
-  /** How many entries the next batch has. */
-  #batchLength(): number {
-    const { batchMax, sizeOf = () => 1, batchSizeMax = Number.POSITIVE_INFINITY } = this.options;
-    let count = 0;
-    let size = 0;
-    for (const entry of this.#queue) {
-      size += sizeOf(entry);
-      if (count > 0 && (count === batchMax || size > batchSizeMax)) break;
-      count += 1;
-    }
-    return count;
+    return this.#queue.length >= this.options.batchMax || batchLength(this.#queue, this.options) < this.#queue.length;
   }
 
   /** False when closing and the database is away. */

@@ -1,22 +1,18 @@
 import { FleetError } from '@lambda-fleet/common/errors';
 import { isRefusal } from './batch-committer.js';
+import { type BatchLimits, batchLength } from './batch-length.js';
 
-export interface GroupCommitOptions<E, R> {
+export interface GroupCommitOptions<E, R> extends BatchLimits<E> {
   /** For errors: what the entries are. */
   readonly what: string;
   /** Writes all entries in one statement and returns what became of each, in their order. Rejects when none was written. */
   readonly commit: (entries: readonly E[]) => Promise<readonly R[]>;
-  /** Entries of one statement at most. */
-  readonly batchMax: number;
   /** Statements at the same time. */
   readonly inFlightMax: number;
   /** How long the first entry waits for company, milliseconds. Default 0: for what else comes in the same turn. */
   readonly lingerMs?: number;
   /** Entries that wait or are written; more are refused. */
   readonly pendingMax: number;
-  /** Size of an entry in any unit; default 1. With `batchSizeMax` it bounds a statement whose entries differ much. */
-  readonly sizeOf?: (entry: E) => number;
-  readonly batchSizeMax?: number;
 }
 
 interface Waiting<E, R> {
@@ -40,7 +36,12 @@ export class GroupCommit<E, R> {
   #inFlight = 0;
   #scheduled = false;
 
-  constructor(private readonly options: GroupCommitOptions<E, R>) {}
+  readonly #limits: BatchLimits<Waiting<E, R>>;
+
+  constructor(private readonly options: GroupCommitOptions<E, R>) {
+    const { sizeOf } = options;
+    this.#limits = { ...options, sizeOf: sizeOf && (({ entry }) => sizeOf(entry)) };
+  }
 
   /** Resolves after the commit. @throws FleetError `unavailable` */
   submit(entry: E): Promise<R> {
@@ -59,7 +60,7 @@ export class GroupCommit<E, R> {
   #start(): void {
     this.#scheduled = false;
     while (this.#waiting.length > 0 && this.#inFlight < this.options.inFlightMax) {
-      const batch = this.#takeBatch();
+      const batch = this.#waiting.splice(0, batchLength(this.#waiting, this.#limits));
       this.#inFlight += 1;
       void this.#write(batch).then(() => {
         this.#inFlight -= 1;
@@ -67,18 +68,6 @@ export class GroupCommit<E, R> {
         this.#start();
       });
     }
-  }
-
-  #takeBatch(): Waiting<E, R>[] {
-    const { batchMax, sizeOf = () => 1, batchSizeMax = Number.POSITIVE_INFINITY } = this.options;
-    let count = 0;
-    let size = 0;
-    for (const { entry } of this.#waiting) {
-      size += sizeOf(entry);
-      if (count > 0 && (count === batchMax || size > batchSizeMax)) break;
-      count += 1;
-    }
-    return this.#waiting.splice(0, count);
   }
 
   async #write(batch: readonly Waiting<E, R>[]): Promise<void> {

@@ -37,6 +37,11 @@ export function toExecutionReceipt(
   };
 }
 
+/** How long an attempt took on its node, milliseconds. */
+export function elapsedMs(receipt: Receipt | undefined): number {
+  return receipt ? (receipt.queueUs + receipt.sandboxUs + receipt.initUs + receipt.runUs) / 1_000 : 0;
+}
+
 /** The function's error as it is stored, or undefined when there was none. */
 export function toExecutionError(end: ResponseEnd): ExecutionError | undefined {
   return end.error && storableError(end.error);

@@ -140,8 +140,8 @@ async function dispatchTo(
   const cancel = (): void => session?.cancel({ invocationId: id, epoch });
   try {
     if (session === undefined) return { kind: 'unsent' };
-    const { nodeId, hello } = session;
-    if (beforeSend !== undefined && !(await beforeSend({ nodeId, bootId: hello.bootId }))) return { kind: 'withdrawn' };
+    const { nodeId, bootId } = session;
+    if (beforeSend !== undefined && !(await beforeSend({ nodeId, bootId }))) return { kind: 'withdrawn' };
     if (signal?.aborted) return { kind: 'withdrawn' };
     // Sent first: the agent must have heard of an invocation to cancel it.
     const answered = session.dispatch(version.spec, request, placed.isolation, epoch, deadlineMs);
@@ -238,7 +238,7 @@ function conclude(
     receipt,
     nodeId: session?.nodeId,
     attested: end !== undefined,
-    ...(request.attempt && end && session && { acknowledge: () => session.acknowledge([refOf(end)]) }),
+    acknowledge: request.attempt && end && session ? () => session.acknowledge([refOf(end)]) : undefined,
   };
   record(options.journal, request, result, conclusion);
   options.onResult(result, request);

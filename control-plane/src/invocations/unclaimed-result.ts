@@ -5,7 +5,7 @@ import { storedBody } from '../db/stored-body.js';
 import type { ExecutionRecord } from '../executions/execution-rows.js';
 import { areUuids, isPlausibleTime } from '../nodes/agent-claims.js';
 import type { NodeSession } from '../nodes/node-session.js';
-import { toExecutionError, toExecutionReceipt } from './execution-record.js';
+import { elapsedMs, toExecutionError, toExecutionReceipt } from './execution-record.js';
 import type { OutcomeName } from './invocation.js';
 import type { Journal } from './journal.js';
 import { leavesNoExecution } from './trigger.js';
@@ -32,7 +32,6 @@ export function recordUnclaimedResult(journal: Journal, session: NodeSession, en
     return;
   }
   const { receipt } = end;
-  const elapsedUs = receipt ? receipt.queueUs + receipt.sandboxUs + receipt.initUs + receipt.runUs : 0;
   // A body that was streamed is not repeated.
   const kept = outcome === 'success' && !end.bodyStreamed;
   const output = kept ? storedBody(end.body as Buffer) : {};
@@ -55,7 +54,7 @@ export function recordUnclaimedResult(journal: Journal, session: NodeSession, en
     outputBytes: output.bytes,
     keepPayloads: undefined,
     startedAtMs: end.startedAtUnixMs,
-    finishedAtMs: end.startedAtUnixMs + elapsedUs / 1000,
+    finishedAtMs: end.startedAtUnixMs + elapsedMs(receipt),
   };
   journal.append(record, session);
 }

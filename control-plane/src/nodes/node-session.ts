@@ -102,6 +102,11 @@ export class NodeSession {
     return this.#capacity;
   }
 
+  /** Changes with every start of the agent. */
+  get bootId(): string {
+    return this.hello.bootId;
+  }
+
   get ageMs(): number {
     return performance.now() - this.#openedAt;
   }

@@ -251,13 +251,6 @@ describe('a webhook', () => {
     selfSigned.close();
     await once(selfSigned, 'close');
   });
-
-  it('that is too old is not begun', async () => {
-    const row = { ...ROW, leftMs: 0, context: { url: here() } };
-    const { end } = await createRunWebhook(senderOf())(row, { signal: AbortSignal.abort(), begin: async () => true });
-    expect(end.outcome).toBe('not_started');
-    expect(received).toEqual([]);
-  });
 });
 
 async function listen(server: TcpServer): Promise<number> {
