@@ -213,6 +213,7 @@ function agent(
       },
       architecture: 'x64',
       networks: ['none'],
+      selfTest: [],
       builds: false,
     },
     runner,

@@ -92,6 +92,7 @@ export async function wireAgent(
         return [...host.driver.networks];
       },
       builds: builder !== undefined,
+      selfTest: [],
     },
     runner,
     builder,

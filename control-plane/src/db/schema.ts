@@ -30,6 +30,7 @@ export * from './async-tables.js';
 export * from './build-tables.js';
 export * from './execution-tables.js';
 export * from './metric-tables.js';
+export * from './node-tables.js';
 export * from './schedule-tables.js';
 export { projects } from './table-columns.js';
 
@@ -139,6 +140,10 @@ export const functions = pgTable(
     asyncMaxAgeMs: integer('async_max_age_ms').notNull().default(21_600_000),
     onSuccess: jsonb('on_success').$type<Destination>(),
     onFailure: jsonb('on_failure').$type<Destination>(),
+    /** Invocations at once that others cannot take from it, and that it cannot exceed. 0 is off, null none. */
+    reservedConcurrency: integer('reserved_concurrency'),
+    /** Invocations at once that it cannot exceed, though others may take them. Null is no limit of its own. */
+    maximumConcurrency: integer('maximum_concurrency'),
     /** Whether executions keep the event and the result. */
     keepPayloads: boolean('keep_payloads').notNull().default(true),
     createdAt: at('created_at').notNull().default(now),
@@ -366,17 +371,3 @@ export const logMinutes = pgTable(
   },
   (t) => [primaryKey({ columns: [t.minute, t.projectId] })],
 );
-
-export const nodes = pgTable('nodes', {
-  /** The subject of the node's certificate. */
-  id: text('id').primaryKey(),
-  projectId: projectId(),
-  eligible: boolean('eligible').notNull().default(true),
-  labels: jsonb('labels').$type<Record<string, string>>().notNull(),
-  isolation: jsonb('isolation').$type<string[]>().notNull(),
-  runtimes: jsonb('runtimes').$type<{ name: string; digest: string }[]>().notNull(),
-  architecture: text('architecture').notNull(),
-  agentVersion: text('agent_version').notNull(),
-  firstSeenAt: at('first_seen_at').notNull().default(now),
-  lastSeenAt: at('last_seen_at').notNull().default(now),
-});

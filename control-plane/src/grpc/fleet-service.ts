@@ -42,6 +42,7 @@ export function createFleetService(options: FleetServiceOptions): FleetServiceSe
     fetchArtifact: (call) => void fetchArtifact(call, options),
     hasLayers: (call, answer) => void hasLayers(call, answer, options),
     putLayer: (call, answer) => void putLayer(call, answer, options),
+    renew: (_call, answer) => answer(statusError(status.UNIMPLEMENTED, 'this control plane issues no certificates')),
   };
 }
 
@@ -78,7 +79,7 @@ function connect(call: Stream, options: FleetServiceOptions): void {
       log,
     );
     session = created;
-    const welcome = { protocol: PROTOCOL, sessionId: created.id, heartbeatMs: HEARTBEAT_MS };
+    const welcome = { protocol: PROTOCOL, sessionId: created.id, heartbeatMs: HEARTBEAT_MS, peers: [] };
     created.send({ message: { $case: 'welcome', value: welcome } }, 64);
     registry.add(created);
     options.onWelcomed(created);
@@ -188,7 +189,7 @@ function fail(call: Stream, code: status, details: string): void {
   call.emit('error', statusError(code, details));
 }
 
-function statusError(code: status, details: string): Error {
+function statusError(code: status, details: string) {
   return Object.assign(new Error(details), { code, details });
 }
 

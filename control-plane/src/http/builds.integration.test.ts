@@ -28,6 +28,7 @@ class Builder {
         isolation: ['runc'],
         architecture: 'x64',
         networks: ['none'],
+        selfTest: [],
         builds: true,
         running: [],
         keptResults: [],

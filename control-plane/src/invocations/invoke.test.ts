@@ -150,6 +150,7 @@ function hello(slots: number): Hello {
     isolation: ['runc'],
     architecture: 'x64',
     networks: ['none'],
+    selfTest: [],
     builds: false,
     running: [],
     keptResults: [],

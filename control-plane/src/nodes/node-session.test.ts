@@ -55,6 +55,7 @@ function session(spec = SPEC) {
       isolation: ['runc'],
       architecture: 'x64',
       networks: ['none'],
+      selfTest: [],
       builds: false,
       running: [],
       keptResults: [],

@@ -13,6 +13,7 @@ const hello = (agentVersion: string): Hello => ({
   isolation: ['runc'],
   architecture: 'x64',
   networks: ['none'],
+  selfTest: [],
   builds: false,
   running: [],
   keptResults: [],

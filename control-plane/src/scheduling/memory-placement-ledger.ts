@@ -15,19 +15,25 @@ const NOTHING = { memoryBytes: 0, slots: 0 } as const;
 /** The ledger of a control plane with one replica: nothing to agree on with others. */
 export class MemoryPlacementLedger implements PlacementLedger {
   readonly #nodes = new Map<string, NodeAccount>();
+  #changed: (nodeId: string) => void = () => undefined;
+
+  onChange(listener: (nodeId: string) => void): void {
+    this.#changed = listener;
+  }
 
   setCapacity(nodeId: string, capacity: { readonly memoryBytes: number; readonly slots: number }): void {
     const node = this.#nodes.get(nodeId);
     if (node === undefined) {
       this.#nodes.set(nodeId, { ...capacity, memoryBytesReserved: 0, milliSlotsReserved: 0, reservations: new Map() });
-      return;
+    } else {
+      node.memoryBytes = capacity.memoryBytes;
+      node.slots = capacity.slots;
     }
-    node.memoryBytes = capacity.memoryBytes;
-    node.slots = capacity.slots;
+    this.#changed(nodeId);
   }
 
   removeNode(nodeId: string): void {
-    this.#nodes.delete(nodeId);
+    if (this.#nodes.delete(nodeId)) this.#changed(nodeId);
   }
 
   reserve(invocationId: string, candidates: readonly string[], wanted: Amount | WholeNode): Reservation | undefined {
@@ -43,6 +49,7 @@ export class MemoryPlacementLedger implements PlacementLedger {
       node.memoryBytesReserved += amount.memoryBytes;
       node.milliSlotsReserved += amount.milliSlots;
       node.reservations.set(invocationId, reservation);
+      this.#changed(nodeId);
       return reservation;
     }
     return undefined;
@@ -55,6 +62,7 @@ export class MemoryPlacementLedger implements PlacementLedger {
     node.reservations.delete(reservation.invocationId);
     node.memoryBytesReserved -= reservation.amount.memoryBytes;
     node.milliSlotsReserved -= reservation.amount.milliSlots;
+    this.#changed(reservation.nodeId);
   }
 
   free(nodeId: string): { readonly memoryBytes: number; readonly slots: number } {

@@ -16,11 +16,14 @@ export interface Reservation {
  * - What was reserved and not released never exceeds a node's capacity at the time of the reservation.
  * - `release` returns exactly what was reserved; releasing twice changes nothing.
  * - A capacity that shrinks below what is reserved makes the node full, not negative.
+ * - Whatever changes what is free on a node is told to the listener.
  * - An unknown node, or one that was removed, has no room. Reservations of a removed node are forgotten.
  *
  * An implementation that has its state at hand answers at once; callers await only a promise.
  */
 export interface PlacementLedger {
+  /** Called with the id of a node after what {@link free} says of it has changed. One listener. */
+  onChange(listener: (nodeId: string) => void): void;
   setCapacity(nodeId: string, capacity: { readonly memoryBytes: number; readonly slots: number }): void;
   removeNode(nodeId: string): void;
   reserve(

@@ -475,6 +475,8 @@ export interface AgentMessage {
     | { $case: "responseChunk"; value: ResponseChunk }
     | { $case: "responseEnd"; value: ResponseEnd }
     | { $case: "logBatch"; value: LogBatch }
+    | { $case: "drainProgress"; value: DrainProgress }
+    | { $case: "leaving"; value: Leaving }
     | { $case: "buildLog"; value: BuildLog }
     | { $case: "buildEnd"; value: BuildEnd }
     | undefined;
@@ -494,6 +496,8 @@ export interface ControlMessage {
     | { $case: "logAck"; value: LogAck }
     | { $case: "forget"; value: Forget }
     | { $case: "warm"; value: Warm }
+    | { $case: "drain"; value: Drain }
+    | { $case: "lease"; value: Lease }
     | { $case: "build"; value: Build }
     | { $case: "cancelBuild"; value: CancelBuild }
     | undefined;
@@ -529,11 +533,23 @@ export interface Hello {
   running: InvocationRef[];
   /** kept_results are sent again after Welcome. */
   keptResults: InvocationRef[];
+  /** self_test: what was tried before the isolation kinds were offered, failures included. */
+  selfTest: SelfTestCheck[];
 }
 
 export interface Hello_LabelsEntry {
   key: string;
   value: string;
+}
+
+export interface SelfTestCheck {
+  isolation: string;
+  /** check: "start", "no-network", "memory-limit" and so on. */
+  check: string;
+  passed: boolean;
+  /** detail says what was seen, and why it failed. */
+  detail: string;
+  ms: number;
 }
 
 export interface RuntimeOffer {
@@ -580,6 +596,8 @@ export interface Welcome {
   protocol: number;
   sessionId: string;
   heartbeatMs: number;
+  /** peers: `host:port` of every replica of the control plane, this one included. Empty = the agent knows them from its configuration. */
+  peers: string[];
 }
 
 /**
@@ -895,6 +913,66 @@ export interface LayerPart {
 export interface PutLayerResponse {
 }
 
+/**
+ * Lease says how much longer the agent may go on without hearing of its lease again. An agent that has heard of one from no
+ * replica for that long stops what it runs: others may have been told to run it by then.
+ */
+export interface Lease {
+  /** epoch rises with every lease of the node. */
+  epoch: number;
+  validMs: number;
+}
+
+/**
+ * Drain takes a node out of service: it refuses new work, lets what runs finish until the deadline, gives its idle sandboxes
+ * up, and says DrainProgress until nothing is left. Said again after each Welcome.
+ */
+export interface Drain {
+  drainId: string;
+  /** deadline_ms from now; absent = none. At it, what still runs is ended. */
+  deadlineMs?:
+    | number
+    | undefined;
+  /** cancelled: the drain is over, and the node takes work again. */
+  cancelled: boolean;
+}
+
+/** DrainProgress is sent when something changes and at least every 5 s while a drain lasts. */
+export interface DrainProgress {
+  drainId: string;
+  inFlight: number;
+  /** sandboxes that are left, of whatever kind. */
+  sandboxes: number;
+  /** in_flight_ms is how long what runs may still take by its own deadlines. */
+  inFlightMs: number;
+  deadlineReached: boolean;
+  /** killed by the deadline. */
+  killed: number;
+  /** complete: nothing runs, no sandbox is left and every log line is committed. */
+  complete: boolean;
+}
+
+/** Leaving says that the agent is being stopped: it takes no new work and ends within bound_ms. Its next Hello ends it. */
+export interface Leaving {
+  boundMs: number;
+}
+
+export interface EnrollRequest {
+  token: string;
+  /** certificate_request: PKCS #10, DER. Its common name is the node's id. */
+  certificateRequest: Buffer;
+}
+
+export interface RenewRequest {
+  certificateRequest: Buffer;
+}
+
+/** Certificate: both PEM. */
+export interface Certificate {
+  certificate: string;
+  authority: string;
+}
+
 function createBaseAgentFrame(): AgentFrame {
   return { messages: [] };
 }
@@ -991,6 +1069,12 @@ export const AgentMessage: MessageFns<AgentMessage> = {
       case "logBatch":
         LogBatch.encode(message.message.value, writer.uint32(50).fork()).join();
         break;
+      case "drainProgress":
+        DrainProgress.encode(message.message.value, writer.uint32(58).fork()).join();
+        break;
+      case "leaving":
+        Leaving.encode(message.message.value, writer.uint32(66).fork()).join();
+        break;
       case "buildLog":
         BuildLog.encode(message.message.value, writer.uint32(162).fork()).join();
         break;
@@ -1062,6 +1146,22 @@ export const AgentMessage: MessageFns<AgentMessage> = {
             message.message = { $case: "logBatch", value: LogBatch.decode(reader, reader.uint32()) };
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.message = { $case: "drainProgress", value: DrainProgress.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.message = { $case: "leaving", value: Leaving.decode(reader, reader.uint32()) };
+            continue;
+          }
           case 20: {
             if (tag !== 162) {
               break;
@@ -1110,6 +1210,12 @@ export const AgentMessage: MessageFns<AgentMessage> = {
         ? { $case: "logBatch", value: LogBatch.fromJSON(object.logBatch) }
         : isSet(object.log_batch)
         ? { $case: "logBatch", value: LogBatch.fromJSON(object.log_batch) }
+        : isSet(object.drainProgress)
+        ? { $case: "drainProgress", value: DrainProgress.fromJSON(object.drainProgress) }
+        : isSet(object.drain_progress)
+        ? { $case: "drainProgress", value: DrainProgress.fromJSON(object.drain_progress) }
+        : isSet(object.leaving)
+        ? { $case: "leaving", value: Leaving.fromJSON(object.leaving) }
         : isSet(object.buildLog)
         ? { $case: "buildLog", value: BuildLog.fromJSON(object.buildLog) }
         : isSet(object.build_log)
@@ -1136,6 +1242,10 @@ export const AgentMessage: MessageFns<AgentMessage> = {
       obj.responseEnd = ResponseEnd.toJSON(message.message.value);
     } else if (message.message?.$case === "logBatch") {
       obj.logBatch = LogBatch.toJSON(message.message.value);
+    } else if (message.message?.$case === "drainProgress") {
+      obj.drainProgress = DrainProgress.toJSON(message.message.value);
+    } else if (message.message?.$case === "leaving") {
+      obj.leaving = Leaving.toJSON(message.message.value);
     } else if (message.message?.$case === "buildLog") {
       obj.buildLog = BuildLog.toJSON(message.message.value);
     } else if (message.message?.$case === "buildEnd") {
@@ -1183,6 +1293,18 @@ export const AgentMessage: MessageFns<AgentMessage> = {
       case "logBatch": {
         if (object.message?.value !== undefined && object.message?.value !== null) {
           message.message = { $case: "logBatch", value: LogBatch.fromPartial(object.message.value) };
+        }
+        break;
+      }
+      case "drainProgress": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "drainProgress", value: DrainProgress.fromPartial(object.message.value) };
+        }
+        break;
+      }
+      case "leaving": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "leaving", value: Leaving.fromPartial(object.message.value) };
         }
         break;
       }
@@ -1305,6 +1427,12 @@ export const ControlMessage: MessageFns<ControlMessage> = {
       case "warm":
         Warm.encode(message.message.value, writer.uint32(66).fork()).join();
         break;
+      case "drain":
+        Drain.encode(message.message.value, writer.uint32(74).fork()).join();
+        break;
+      case "lease":
+        Lease.encode(message.message.value, writer.uint32(82).fork()).join();
+        break;
       case "build":
         Build.encode(message.message.value, writer.uint32(162).fork()).join();
         break;
@@ -1392,6 +1520,22 @@ export const ControlMessage: MessageFns<ControlMessage> = {
             message.message = { $case: "warm", value: Warm.decode(reader, reader.uint32()) };
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.message = { $case: "drain", value: Drain.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.message = { $case: "lease", value: Lease.decode(reader, reader.uint32()) };
+            continue;
+          }
           case 20: {
             if (tag !== 162) {
               break;
@@ -1444,6 +1588,10 @@ export const ControlMessage: MessageFns<ControlMessage> = {
         ? { $case: "forget", value: Forget.fromJSON(object.forget) }
         : isSet(object.warm)
         ? { $case: "warm", value: Warm.fromJSON(object.warm) }
+        : isSet(object.drain)
+        ? { $case: "drain", value: Drain.fromJSON(object.drain) }
+        : isSet(object.lease)
+        ? { $case: "lease", value: Lease.fromJSON(object.lease) }
         : isSet(object.build)
         ? { $case: "build", value: Build.fromJSON(object.build) }
         : isSet(object.cancelBuild)
@@ -1472,6 +1620,10 @@ export const ControlMessage: MessageFns<ControlMessage> = {
       obj.forget = Forget.toJSON(message.message.value);
     } else if (message.message?.$case === "warm") {
       obj.warm = Warm.toJSON(message.message.value);
+    } else if (message.message?.$case === "drain") {
+      obj.drain = Drain.toJSON(message.message.value);
+    } else if (message.message?.$case === "lease") {
+      obj.lease = Lease.toJSON(message.message.value);
     } else if (message.message?.$case === "build") {
       obj.build = Build.toJSON(message.message.value);
     } else if (message.message?.$case === "cancelBuild") {
@@ -1534,6 +1686,18 @@ export const ControlMessage: MessageFns<ControlMessage> = {
         }
         break;
       }
+      case "drain": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "drain", value: Drain.fromPartial(object.message.value) };
+        }
+        break;
+      }
+      case "lease": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "lease", value: Lease.fromPartial(object.message.value) };
+        }
+        break;
+      }
       case "build": {
         if (object.message?.value !== undefined && object.message?.value !== null) {
           message.message = { $case: "build", value: Build.fromPartial(object.message.value) };
@@ -1566,6 +1730,7 @@ function createBaseHello(): Hello {
     builds: false,
     running: [],
     keptResults: [],
+    selfTest: [],
   };
 }
 
@@ -1609,6 +1774,9 @@ export const Hello: MessageFns<Hello> = {
     }
     for (const v of message.keptResults) {
       InvocationRef.encode(v!, writer.uint32(106).fork()).join();
+    }
+    for (const v of message.selfTest) {
+      SelfTestCheck.encode(v!, writer.uint32(114).fork()).join();
     }
     return writer;
   },
@@ -1733,6 +1901,14 @@ export const Hello: MessageFns<Hello> = {
             message.keptResults.push(InvocationRef.decode(reader, reader.uint32()));
             continue;
           }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.selfTest.push(SelfTestCheck.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1799,6 +1975,11 @@ export const Hello: MessageFns<Hello> = {
         : globalThis.Array.isArray(object?.kept_results)
         ? object.kept_results.map((e: any) => InvocationRef.fromJSON(e))
         : [],
+      selfTest: globalThis.Array.isArray(object?.selfTest)
+        ? object.selfTest.map((e: any) => SelfTestCheck.fromJSON(e))
+        : globalThis.Array.isArray(object?.self_test)
+        ? object.self_test.map((e: any) => SelfTestCheck.fromJSON(e))
+        : [],
     };
   },
 
@@ -1849,6 +2030,9 @@ export const Hello: MessageFns<Hello> = {
     if (message.keptResults?.length) {
       obj.keptResults = message.keptResults.map((e) => InvocationRef.toJSON(e));
     }
+    if (message.selfTest?.length) {
+      obj.selfTest = message.selfTest.map((e) => SelfTestCheck.toJSON(e));
+    }
     return obj;
   },
 
@@ -1880,6 +2064,7 @@ export const Hello: MessageFns<Hello> = {
     message.builds = object.builds ?? false;
     message.running = object.running?.map((e) => InvocationRef.fromPartial(e)) || [];
     message.keptResults = object.keptResults?.map((e) => InvocationRef.fromPartial(e)) || [];
+    message.selfTest = object.selfTest?.map((e) => SelfTestCheck.fromPartial(e)) || [];
     return message;
   },
 };
@@ -1965,6 +2150,139 @@ export const Hello_LabelsEntry: MessageFns<Hello_LabelsEntry> = {
     const message = createBaseHello_LabelsEntry();
     message.key = object.key ?? "";
     message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseSelfTestCheck(): SelfTestCheck {
+  return { isolation: "", check: "", passed: false, detail: "", ms: 0 };
+}
+
+export const SelfTestCheck: MessageFns<SelfTestCheck> = {
+  encode(message: SelfTestCheck, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.isolation !== "") {
+      writer.uint32(10).string(message.isolation);
+    }
+    if (message.check !== "") {
+      writer.uint32(18).string(message.check);
+    }
+    if (message.passed !== false) {
+      writer.uint32(24).bool(message.passed);
+    }
+    if (message.detail !== "") {
+      writer.uint32(34).string(message.detail);
+    }
+    if (message.ms !== 0) {
+      writer.uint32(40).uint32(message.ms);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SelfTestCheck {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSelfTestCheck();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.isolation = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.check = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.passed = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.detail = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.ms = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SelfTestCheck {
+    return {
+      isolation: isSet(object.isolation) ? globalThis.String(object.isolation) : "",
+      check: isSet(object.check) ? globalThis.String(object.check) : "",
+      passed: isSet(object.passed) ? globalThis.Boolean(object.passed) : false,
+      detail: isSet(object.detail) ? globalThis.String(object.detail) : "",
+      ms: isSet(object.ms) ? globalThis.Number(object.ms) : 0,
+    };
+  },
+
+  toJSON(message: SelfTestCheck): unknown {
+    const obj: any = {};
+    if (message.isolation !== "") {
+      obj.isolation = message.isolation;
+    }
+    if (message.check !== "") {
+      obj.check = message.check;
+    }
+    if (message.passed !== false) {
+      obj.passed = message.passed;
+    }
+    if (message.detail !== "") {
+      obj.detail = message.detail;
+    }
+    if (message.ms !== 0) {
+      obj.ms = Math.round(message.ms);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SelfTestCheck>): SelfTestCheck {
+    return SelfTestCheck.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SelfTestCheck>): SelfTestCheck {
+    const message = createBaseSelfTestCheck();
+    message.isolation = object.isolation ?? "";
+    message.check = object.check ?? "";
+    message.passed = object.passed ?? false;
+    message.detail = object.detail ?? "";
+    message.ms = object.ms ?? 0;
     return message;
   },
 };
@@ -2581,7 +2899,7 @@ export const VersionSandboxes: MessageFns<VersionSandboxes> = {
 };
 
 function createBaseWelcome(): Welcome {
-  return { protocol: 0, sessionId: "", heartbeatMs: 0 };
+  return { protocol: 0, sessionId: "", heartbeatMs: 0, peers: [] };
 }
 
 export const Welcome: MessageFns<Welcome> = {
@@ -2594,6 +2912,9 @@ export const Welcome: MessageFns<Welcome> = {
     }
     if (message.heartbeatMs !== 0) {
       writer.uint32(24).uint32(message.heartbeatMs);
+    }
+    for (const v of message.peers) {
+      writer.uint32(34).string(v!);
     }
     return writer;
   },
@@ -2635,6 +2956,14 @@ export const Welcome: MessageFns<Welcome> = {
             message.heartbeatMs = reader.uint32();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.peers.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2660,6 +2989,7 @@ export const Welcome: MessageFns<Welcome> = {
         : isSet(object.heartbeat_ms)
         ? globalThis.Number(object.heartbeat_ms)
         : 0,
+      peers: globalThis.Array.isArray(object?.peers) ? object.peers.map((e: any) => globalThis.String(e)) : [],
     };
   },
 
@@ -2674,6 +3004,9 @@ export const Welcome: MessageFns<Welcome> = {
     if (message.heartbeatMs !== 0) {
       obj.heartbeatMs = Math.round(message.heartbeatMs);
     }
+    if (message.peers?.length) {
+      obj.peers = message.peers;
+    }
     return obj;
   },
 
@@ -2685,6 +3018,7 @@ export const Welcome: MessageFns<Welcome> = {
     message.protocol = object.protocol ?? 0;
     message.sessionId = object.sessionId ?? "";
     message.heartbeatMs = object.heartbeatMs ?? 0;
+    message.peers = object.peers?.map((e) => e) || [];
     return message;
   },
 };
@@ -7191,6 +7525,705 @@ export const PutLayerResponse: MessageFns<PutLayerResponse> = {
   },
 };
 
+function createBaseLease(): Lease {
+  return { epoch: 0, validMs: 0 };
+}
+
+export const Lease: MessageFns<Lease> = {
+  encode(message: Lease, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.epoch !== 0) {
+      writer.uint32(8).uint32(message.epoch);
+    }
+    if (message.validMs !== 0) {
+      writer.uint32(16).uint32(message.validMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Lease {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLease();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.epoch = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.validMs = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Lease {
+    return {
+      epoch: isSet(object.epoch) ? globalThis.Number(object.epoch) : 0,
+      validMs: isSet(object.validMs)
+        ? globalThis.Number(object.validMs)
+        : isSet(object.valid_ms)
+        ? globalThis.Number(object.valid_ms)
+        : 0,
+    };
+  },
+
+  toJSON(message: Lease): unknown {
+    const obj: any = {};
+    if (message.epoch !== 0) {
+      obj.epoch = Math.round(message.epoch);
+    }
+    if (message.validMs !== 0) {
+      obj.validMs = Math.round(message.validMs);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Lease>): Lease {
+    return Lease.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Lease>): Lease {
+    const message = createBaseLease();
+    message.epoch = object.epoch ?? 0;
+    message.validMs = object.validMs ?? 0;
+    return message;
+  },
+};
+
+function createBaseDrain(): Drain {
+  return { drainId: "", deadlineMs: undefined, cancelled: false };
+}
+
+export const Drain: MessageFns<Drain> = {
+  encode(message: Drain, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.drainId !== "") {
+      writer.uint32(10).string(message.drainId);
+    }
+    if (message.deadlineMs !== undefined) {
+      writer.uint32(16).uint64(message.deadlineMs);
+    }
+    if (message.cancelled !== false) {
+      writer.uint32(24).bool(message.cancelled);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Drain {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDrain();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.drainId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.deadlineMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.cancelled = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Drain {
+    return {
+      drainId: isSet(object.drainId)
+        ? globalThis.String(object.drainId)
+        : isSet(object.drain_id)
+        ? globalThis.String(object.drain_id)
+        : "",
+      deadlineMs: isSet(object.deadlineMs)
+        ? globalThis.Number(object.deadlineMs)
+        : isSet(object.deadline_ms)
+        ? globalThis.Number(object.deadline_ms)
+        : undefined,
+      cancelled: isSet(object.cancelled) ? globalThis.Boolean(object.cancelled) : false,
+    };
+  },
+
+  toJSON(message: Drain): unknown {
+    const obj: any = {};
+    if (message.drainId !== "") {
+      obj.drainId = message.drainId;
+    }
+    if (message.deadlineMs !== undefined) {
+      obj.deadlineMs = Math.round(message.deadlineMs);
+    }
+    if (message.cancelled !== false) {
+      obj.cancelled = message.cancelled;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Drain>): Drain {
+    return Drain.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Drain>): Drain {
+    const message = createBaseDrain();
+    message.drainId = object.drainId ?? "";
+    message.deadlineMs = object.deadlineMs ?? undefined;
+    message.cancelled = object.cancelled ?? false;
+    return message;
+  },
+};
+
+function createBaseDrainProgress(): DrainProgress {
+  return { drainId: "", inFlight: 0, sandboxes: 0, inFlightMs: 0, deadlineReached: false, killed: 0, complete: false };
+}
+
+export const DrainProgress: MessageFns<DrainProgress> = {
+  encode(message: DrainProgress, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.drainId !== "") {
+      writer.uint32(10).string(message.drainId);
+    }
+    if (message.inFlight !== 0) {
+      writer.uint32(16).uint32(message.inFlight);
+    }
+    if (message.sandboxes !== 0) {
+      writer.uint32(24).uint32(message.sandboxes);
+    }
+    if (message.inFlightMs !== 0) {
+      writer.uint32(32).uint64(message.inFlightMs);
+    }
+    if (message.deadlineReached !== false) {
+      writer.uint32(40).bool(message.deadlineReached);
+    }
+    if (message.killed !== 0) {
+      writer.uint32(48).uint32(message.killed);
+    }
+    if (message.complete !== false) {
+      writer.uint32(56).bool(message.complete);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DrainProgress {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDrainProgress();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.drainId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.inFlight = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.sandboxes = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.inFlightMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.deadlineReached = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.killed = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.complete = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): DrainProgress {
+    return {
+      drainId: isSet(object.drainId)
+        ? globalThis.String(object.drainId)
+        : isSet(object.drain_id)
+        ? globalThis.String(object.drain_id)
+        : "",
+      inFlight: isSet(object.inFlight)
+        ? globalThis.Number(object.inFlight)
+        : isSet(object.in_flight)
+        ? globalThis.Number(object.in_flight)
+        : 0,
+      sandboxes: isSet(object.sandboxes) ? globalThis.Number(object.sandboxes) : 0,
+      inFlightMs: isSet(object.inFlightMs)
+        ? globalThis.Number(object.inFlightMs)
+        : isSet(object.in_flight_ms)
+        ? globalThis.Number(object.in_flight_ms)
+        : 0,
+      deadlineReached: isSet(object.deadlineReached)
+        ? globalThis.Boolean(object.deadlineReached)
+        : isSet(object.deadline_reached)
+        ? globalThis.Boolean(object.deadline_reached)
+        : false,
+      killed: isSet(object.killed) ? globalThis.Number(object.killed) : 0,
+      complete: isSet(object.complete) ? globalThis.Boolean(object.complete) : false,
+    };
+  },
+
+  toJSON(message: DrainProgress): unknown {
+    const obj: any = {};
+    if (message.drainId !== "") {
+      obj.drainId = message.drainId;
+    }
+    if (message.inFlight !== 0) {
+      obj.inFlight = Math.round(message.inFlight);
+    }
+    if (message.sandboxes !== 0) {
+      obj.sandboxes = Math.round(message.sandboxes);
+    }
+    if (message.inFlightMs !== 0) {
+      obj.inFlightMs = Math.round(message.inFlightMs);
+    }
+    if (message.deadlineReached !== false) {
+      obj.deadlineReached = message.deadlineReached;
+    }
+    if (message.killed !== 0) {
+      obj.killed = Math.round(message.killed);
+    }
+    if (message.complete !== false) {
+      obj.complete = message.complete;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<DrainProgress>): DrainProgress {
+    return DrainProgress.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DrainProgress>): DrainProgress {
+    const message = createBaseDrainProgress();
+    message.drainId = object.drainId ?? "";
+    message.inFlight = object.inFlight ?? 0;
+    message.sandboxes = object.sandboxes ?? 0;
+    message.inFlightMs = object.inFlightMs ?? 0;
+    message.deadlineReached = object.deadlineReached ?? false;
+    message.killed = object.killed ?? 0;
+    message.complete = object.complete ?? false;
+    return message;
+  },
+};
+
+function createBaseLeaving(): Leaving {
+  return { boundMs: 0 };
+}
+
+export const Leaving: MessageFns<Leaving> = {
+  encode(message: Leaving, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.boundMs !== 0) {
+      writer.uint32(8).uint32(message.boundMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Leaving {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLeaving();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.boundMs = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Leaving {
+    return {
+      boundMs: isSet(object.boundMs)
+        ? globalThis.Number(object.boundMs)
+        : isSet(object.bound_ms)
+        ? globalThis.Number(object.bound_ms)
+        : 0,
+    };
+  },
+
+  toJSON(message: Leaving): unknown {
+    const obj: any = {};
+    if (message.boundMs !== 0) {
+      obj.boundMs = Math.round(message.boundMs);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Leaving>): Leaving {
+    return Leaving.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Leaving>): Leaving {
+    const message = createBaseLeaving();
+    message.boundMs = object.boundMs ?? 0;
+    return message;
+  },
+};
+
+function createBaseEnrollRequest(): EnrollRequest {
+  return { token: "", certificateRequest: Buffer.alloc(0) };
+}
+
+export const EnrollRequest: MessageFns<EnrollRequest> = {
+  encode(message: EnrollRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.token !== "") {
+      writer.uint32(10).string(message.token);
+    }
+    if (message.certificateRequest.length !== 0) {
+      writer.uint32(18).bytes(message.certificateRequest);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EnrollRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEnrollRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.token = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.certificateRequest = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): EnrollRequest {
+    return {
+      token: isSet(object.token) ? globalThis.String(object.token) : "",
+      certificateRequest: isSet(object.certificateRequest)
+        ? Buffer.from(bytesFromBase64(object.certificateRequest))
+        : isSet(object.certificate_request)
+        ? Buffer.from(bytesFromBase64(object.certificate_request))
+        : Buffer.alloc(0),
+    };
+  },
+
+  toJSON(message: EnrollRequest): unknown {
+    const obj: any = {};
+    if (message.token !== "") {
+      obj.token = message.token;
+    }
+    if (message.certificateRequest.length !== 0) {
+      obj.certificateRequest = base64FromBytes(message.certificateRequest);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<EnrollRequest>): EnrollRequest {
+    return EnrollRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<EnrollRequest>): EnrollRequest {
+    const message = createBaseEnrollRequest();
+    message.token = object.token ?? "";
+    message.certificateRequest = object.certificateRequest ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseRenewRequest(): RenewRequest {
+  return { certificateRequest: Buffer.alloc(0) };
+}
+
+export const RenewRequest: MessageFns<RenewRequest> = {
+  encode(message: RenewRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.certificateRequest.length !== 0) {
+      writer.uint32(10).bytes(message.certificateRequest);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RenewRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRenewRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.certificateRequest = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RenewRequest {
+    return {
+      certificateRequest: isSet(object.certificateRequest)
+        ? Buffer.from(bytesFromBase64(object.certificateRequest))
+        : isSet(object.certificate_request)
+        ? Buffer.from(bytesFromBase64(object.certificate_request))
+        : Buffer.alloc(0),
+    };
+  },
+
+  toJSON(message: RenewRequest): unknown {
+    const obj: any = {};
+    if (message.certificateRequest.length !== 0) {
+      obj.certificateRequest = base64FromBytes(message.certificateRequest);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RenewRequest>): RenewRequest {
+    return RenewRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RenewRequest>): RenewRequest {
+    const message = createBaseRenewRequest();
+    message.certificateRequest = object.certificateRequest ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseCertificate(): Certificate {
+  return { certificate: "", authority: "" };
+}
+
+export const Certificate: MessageFns<Certificate> = {
+  encode(message: Certificate, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.certificate !== "") {
+      writer.uint32(10).string(message.certificate);
+    }
+    if (message.authority !== "") {
+      writer.uint32(18).string(message.authority);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Certificate {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCertificate();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.certificate = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.authority = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Certificate {
+    return {
+      certificate: isSet(object.certificate) ? globalThis.String(object.certificate) : "",
+      authority: isSet(object.authority) ? globalThis.String(object.authority) : "",
+    };
+  },
+
+  toJSON(message: Certificate): unknown {
+    const obj: any = {};
+    if (message.certificate !== "") {
+      obj.certificate = message.certificate;
+    }
+    if (message.authority !== "") {
+      obj.authority = message.authority;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Certificate>): Certificate {
+    return Certificate.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Certificate>): Certificate {
+    const message = createBaseCertificate();
+    message.certificate = object.certificate ?? "";
+    message.authority = object.authority ?? "";
+    return message;
+  },
+};
+
 export type FleetServiceService = typeof FleetServiceService;
 export const FleetServiceService = {
   /** Connect carries every message but body chunks. It lives as long as the session. */
@@ -7249,6 +8282,16 @@ export const FleetServiceService = {
     responseSerialize: (value: PutLayerResponse): Buffer => Buffer.from(PutLayerResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): PutLayerResponse => PutLayerResponse.decode(value),
   },
+  /** Renew gives the agent that calls a new certificate for the node that it is. */
+  renew: {
+    path: "/lambda.fleet.v1.FleetService/Renew" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RenewRequest): Buffer => Buffer.from(RenewRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RenewRequest => RenewRequest.decode(value),
+    responseSerialize: (value: Certificate): Buffer => Buffer.from(Certificate.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Certificate => Certificate.decode(value),
+  },
 } as const;
 
 export interface FleetServiceServer extends UntypedServiceImplementation {
@@ -7268,6 +8311,8 @@ export interface FleetServiceServer extends UntypedServiceImplementation {
   hasLayers: handleUnaryCall<HasLayersRequest, HasLayersResponse>;
   /** PutLayer stores one layer, compressed with gzip. The first part has no data; the others have at most 64 KiB, in order. */
   putLayer: handleClientStreamingCall<LayerPart, PutLayerResponse>;
+  /** Renew gives the agent that calls a new certificate for the node that it is. */
+  renew: handleUnaryCall<RenewRequest, Certificate>;
 }
 
 export interface FleetServiceClient extends Client {
@@ -7323,6 +8368,19 @@ export interface FleetServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: PutLayerResponse) => void,
   ): ClientWritableStream<LayerPart>;
+  /** Renew gives the agent that calls a new certificate for the node that it is. */
+  renew(request: RenewRequest, callback: (error: ServiceError | null, response: Certificate) => void): ClientUnaryCall;
+  renew(
+    request: RenewRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Certificate) => void,
+  ): ClientUnaryCall;
+  renew(
+    request: RenewRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Certificate) => void,
+  ): ClientUnaryCall;
 }
 
 export const FleetServiceClient = makeGenericClientConstructor(
@@ -7331,6 +8389,54 @@ export const FleetServiceClient = makeGenericClientConstructor(
 ) as unknown as {
   new (address: string, credentials: ChannelCredentials, options?: Partial<ClientOptions>): FleetServiceClient;
   service: typeof FleetServiceService;
+  serviceName: string;
+};
+
+/** EnrollmentService is served on a port of its own, to callers that have no certificate yet. */
+export type EnrollmentServiceService = typeof EnrollmentServiceService;
+export const EnrollmentServiceService = {
+  /** Enroll takes a join token, once, for a certificate. */
+  enroll: {
+    path: "/lambda.fleet.v1.EnrollmentService/Enroll" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: EnrollRequest): Buffer => Buffer.from(EnrollRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): EnrollRequest => EnrollRequest.decode(value),
+    responseSerialize: (value: Certificate): Buffer => Buffer.from(Certificate.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Certificate => Certificate.decode(value),
+  },
+} as const;
+
+export interface EnrollmentServiceServer extends UntypedServiceImplementation {
+  /** Enroll takes a join token, once, for a certificate. */
+  enroll: handleUnaryCall<EnrollRequest, Certificate>;
+}
+
+export interface EnrollmentServiceClient extends Client {
+  /** Enroll takes a join token, once, for a certificate. */
+  enroll(
+    request: EnrollRequest,
+    callback: (error: ServiceError | null, response: Certificate) => void,
+  ): ClientUnaryCall;
+  enroll(
+    request: EnrollRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Certificate) => void,
+  ): ClientUnaryCall;
+  enroll(
+    request: EnrollRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Certificate) => void,
+  ): ClientUnaryCall;
+}
+
+export const EnrollmentServiceClient = makeGenericClientConstructor(
+  EnrollmentServiceService,
+  "lambda.fleet.v1.EnrollmentService",
+) as unknown as {
+  new (address: string, credentials: ChannelCredentials, options?: Partial<ClientOptions>): EnrollmentServiceClient;
+  service: typeof EnrollmentServiceService;
   serviceName: string;
 };
 
