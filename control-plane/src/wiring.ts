@@ -1,4 +1,5 @@
 import { setMaxListeners } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Lifecycle } from '@lambda-fleet/common/lifecycle';
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { Hello } from '@lambda-fleet/proto';
@@ -99,8 +100,8 @@ const SCHEDULES_PER_PROJECT_MAX = 1_000;
 
 const TICK_RETENTION = { days: 30, perScheduleMax: 1_000 };
 
-/** Requests in progress get this long when the process stops; then their connections are cut. */
-const HTTP_GRACE_MS = 3_000;
+/** Beyond the bound of what is in progress when the process stops: to close what is left. */
+const LEAVE_MARGIN_MS = 2_000;
 
 export interface RunningControlPlane {
   readonly httpPort: number;
@@ -349,11 +350,16 @@ export async function wireControlPlane(
   );
   httpPort = (await server.listen(config.httpPort, config.httpHost)).port;
   // Closed first: what is in progress still needs everything below it.
-  lifecycle.onClose('http server', () => {
+  const { delayMs, boundMs } = config.leave;
+  const leave = async (): Promise<void> => {
+    readiness.leave();
+    server.leave();
+    await sleep(delayMs);
     stopping.abort();
     jobWaiters.close();
-    return server.close(HTTP_GRACE_MS);
-  });
+    await server.close(boundMs);
+  };
+  lifecycle.onClose('http server', leave, delayMs + boundMs + LEAVE_MARGIN_MS);
   log.info({ http: httpPort, grpc: fleetServer.port }, 'control_plane_started');
   return { httpPort, grpcPort: fleetServer.port };
 }

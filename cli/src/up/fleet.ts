@@ -37,6 +37,9 @@ export class Fleet {
         DATABASE_URL: databaseUrl,
         LAMBDA_API_KEY_FILE: this.dataDir.apiKey,
         LAMBDA_DEV: 'true',
+        // Nobody balances load here, and whoever presses Ctrl-C waits.
+        LAMBDA_LEAVE_DELAY_MS: '0',
+        LAMBDA_LEAVE_S: '3',
         LAMBDA_LOG_LEVEL: this.config.logLevel,
       },
     });

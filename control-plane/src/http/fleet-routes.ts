@@ -33,6 +33,7 @@ export interface NodeView {
 
 export interface Readiness {
   readonly ready: boolean;
+  readonly leaving: boolean;
   readonly waitingFor: readonly ('database' | 'nodes')[];
 }
 

@@ -1,10 +1,20 @@
-import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import {
+  createServer,
+  type IncomingMessage,
+  type OutgoingHttpHeader,
+  type OutgoingHttpHeaders,
+  type RequestListener,
+  type Server,
+  ServerResponse,
+} from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { FleetError } from '@lambda-fleet/common/errors';
 import { v7 as uuidv7 } from 'uuid';
 import { declaresTooMuch } from './collect-body.js';
 import { JSON_BODY_BYTES_MAX } from './read-input.js';
 import { errorEnvelope } from './render-error.js';
+
+type Headers = OutgoingHttpHeaders | OutgoingHttpHeader[];
 
 /** A client has this long for its headers, so that slow ones do not collect. */
 const HEADERS_DEADLINE_MS = 15_000;
@@ -14,10 +24,18 @@ const REQUEST_DEADLINE_MS = 120_000;
 const KEEP_ALIVE_MS = 75_000;
 const HEADER_BYTES_MAX = 32 * 1024;
 const CONNECTIONS_MAX = 10_000;
+/** How often connections that have become idle are closed while the server ends. */
+const IDLE_CLOSE_MS = 50;
 
-/** The HTTP port. */
+/**
+ * The HTTP port.
+ *
+ * States: serving → leaving (serves everything, and asks each client to come back on another connection) → closing (takes no
+ * connection; what is in progress finishes) → closed.
+ */
 export class HttpServer {
   readonly #server: Server;
+  #leaving = false;
   /** The response that each connection is working on, so that a late parse error does not write into it. */
   readonly #answering = new WeakMap<Socket, ServerResponse>();
 
@@ -29,8 +47,18 @@ export class HttpServer {
       res.on('error', () => undefined);
       listener(req, res);
     };
+    const isLeaving = (): boolean => this.#leaving;
+    // Decided when the head is written: an answer that took long then still says that it is the last of its connection.
+    class Response extends ServerResponse {
+      override writeHead(status: number, message?: string | Headers, headers?: Headers): this {
+        if (isLeaving()) this.shouldKeepAlive = false;
+        if (typeof message === 'string') return super.writeHead(status, message, headers);
+        return super.writeHead(status, message ?? headers);
+      }
+    }
     this.#server = createServer(
       {
+        ServerResponse: Response,
         headersTimeout: HEADERS_DEADLINE_MS,
         requestTimeout: REQUEST_DEADLINE_MS,
         keepAliveTimeout: KEEP_ALIVE_MS,
@@ -80,12 +108,20 @@ export class HttpServer {
     });
   }
 
+  /** From now on each answer is the last of its connection. */
+  leave(): void {
+    this.#leaving = true;
+  }
+
   /** Takes no more connections, lets running requests finish for `graceMs`, then cuts them. */
   async close(graceMs: number): Promise<void> {
+    this.leave();
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     this.#server.closeIdleConnections();
+    const idle = setInterval(() => this.#server.closeIdleConnections(), IDLE_CLOSE_MS);
     const cut = setTimeout(() => this.#server.closeAllConnections(), graceMs);
     await closed;
+    clearInterval(idle);
     clearTimeout(cut);
   }
 

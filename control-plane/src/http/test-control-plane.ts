@@ -174,7 +174,7 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
     routes: [
       ...fleetRoutes({
         listNodes: () => Promise.resolve([]),
-        readiness: () => Promise.resolve({ ready: false, waitingFor: ['nodes'] }),
+        readiness: () => Promise.resolve({ ready: false, leaving: false, waitingFor: ['nodes'] }),
         registry: metrics.registry,
       }),
       ...functionRoutes({

@@ -4,6 +4,8 @@ import type { NodeRegistry } from './node-registry.js';
 
 export interface ReadinessState {
   readonly ready: boolean;
+  /** It is being stopped: it answers, and wants no more requests. */
+  readonly leaving: boolean;
   readonly waitingFor: readonly ('database' | 'nodes')[];
 }
 
@@ -11,17 +13,24 @@ const DATABASE_DEADLINE_MS = 1_500;
 
 /** Whether this control plane can do its work: the database answers and a node takes invocations. */
 export class Readiness {
+  #leaving = false;
+
   constructor(
     private readonly database: Database,
     private readonly registry: NodeRegistry,
   ) {}
+
+  /** Load balancers are to look elsewhere from now on. */
+  leave(): void {
+    this.#leaving = true;
+  }
 
   /** Never rejects. */
   async check(): Promise<ReadinessState> {
     const waitingFor: ('database' | 'nodes')[] = [];
     if (!(await this.#databaseAnswers())) waitingFor.push('database');
     if (!this.registry.list().some((node) => node.eligible)) waitingFor.push('nodes');
-    return { ready: waitingFor.length === 0, waitingFor };
+    return { ready: waitingFor.length === 0 && !this.#leaving, leaving: this.#leaving, waitingFor };
   }
 
   async #databaseAnswers(): Promise<boolean> {
