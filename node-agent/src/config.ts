@@ -34,6 +34,8 @@ const schema = z.object({
   LAMBDA_BLANKS: z.coerce.number().int().min(0).max(1_000).default(DEFAULT_BLANKS),
   /** `key=value`, comma separated. */
   LAMBDA_LABELS: z.string().default(''),
+  /** Whether gVisor is offered where the engine has it. */
+  LAMBDA_GVISOR: z.enum(['auto', 'off']).default('auto'),
   /** Whether functions may have a network, where this machine can guard it. */
   LAMBDA_EGRESS: z.enum(['auto', 'off']).default('auto'),
   /** Where `/metrics` is served, on 127.0.0.1; 0 serves none. */
@@ -67,6 +69,7 @@ export interface AgentConfig {
   readonly slots: number;
   readonly blanks: number;
   readonly labels: Readonly<Record<string, string>>;
+  readonly gvisor: boolean;
   readonly egress: boolean;
   /** 0 serves no metrics. */
   readonly metricsPort: number;
@@ -91,6 +94,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): AgentConfig {
     slots: value.LAMBDA_SLOTS,
     blanks: value.LAMBDA_BLANKS,
     labels: parseLabels(value.LAMBDA_LABELS),
+    gvisor: value.LAMBDA_GVISOR === 'auto',
     egress: value.LAMBDA_EGRESS === 'auto',
     metricsPort: value.LAMBDA_METRICS_PORT,
     builds: value.LAMBDA_BUILDS === 'true' ? buildsOf(value) : undefined,

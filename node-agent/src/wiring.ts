@@ -63,6 +63,7 @@ export async function wireAgent(
     imageBytesMax: config.imageBytesMax,
     trySandboxes: config.driver === 'docker',
     egress: config.egress ? {} : undefined,
+    gvisor: config.gvisor,
     log,
   });
   const { runner } = host;

@@ -60,6 +60,8 @@ export interface HostOptions {
   readonly sharesKernel?: boolean | undefined;
   /** Docker driver: see its options. */
   readonly egress?: EgressOptions | undefined;
+  /** Docker driver: whether gVisor is offered where the engine has it. Default true. */
+  readonly gvisor?: boolean | undefined;
   /** Docker driver: start one sandbox of each kind in the background, and stop offering those that do not work. Default false. */
   readonly trySandboxes?: boolean | undefined;
   /** Docker driver: container images that no sandbox uses are removed above it, bytes. Default 20 GiB. */
@@ -196,7 +198,7 @@ export async function openHost(options: HostOptions): Promise<Host> {
 
 async function openDriver(options: HostOptions, owner: string, workDir: string): Promise<SandboxDriver> {
   if (options.driver === 'docker') {
-    const { nodeId, dockerHost, imagePrefix, channelTransport, sharesKernel, egress, alterSpec, log } = options;
+    const { nodeId, dockerHost, imagePrefix, channelTransport, sharesKernel, egress, gvisor, alterSpec, log } = options;
     const functionImages = await openFunctionImages(options, workDir);
     return DockerDriver.open({
       ...{
@@ -208,6 +210,7 @@ async function openDriver(options: HostOptions, owner: string, workDir: string):
         sharesKernel,
         functionImages,
         egress,
+        gvisor,
         alterSpec,
         log,
       },

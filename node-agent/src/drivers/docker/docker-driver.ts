@@ -49,6 +49,8 @@ export interface DockerDriverOptions {
   readonly sharesKernel?: boolean | undefined;
   /** Undefined offers no sandboxes with a network. */
   readonly egress?: EgressOptions | undefined;
+  /** Whether gVisor is offered where the engine has it. Default true. */
+  readonly gvisor?: boolean | undefined;
   /** For tests that take a defence away, to see that something else fails then. */
   readonly alterSpec?: AlterSpec | undefined;
 }
@@ -253,7 +255,7 @@ export class DockerDriver implements SandboxDriver {
 
   async #findGvisor({ runtimes }: EngineDescription): Promise<void> {
     const entry = runtimes.get(RUNSC);
-    if (entry === undefined) return;
+    if (entry === undefined || this.options.gvisor === false) return;
     const demands = { network: 'none', hostSockets: this.#transport === 'socket' } as const;
     const findings = await inspectRunsc(entry, demands, this.#sharesKernel);
     const failed = findings.filter(({ severity }) => severity === 'failed');

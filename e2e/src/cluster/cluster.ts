@@ -1,0 +1,226 @@
+import { chmod, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import {
+  type EmbeddedPostgres,
+  startEmbeddedPostgres,
+} from '@lambda-fleet/common/embedded-postgres/start-embedded-postgres';
+import { pino } from 'pino';
+import { Pki, type TlsFiles } from '../../../cli/src/up/pki.js';
+import { REPOSITORY } from '../fleet/fleet.js';
+import { freePorts } from '../fleet/free-ports.js';
+import { type HttpAnswer, httpCall } from '../fleet/http-call.js';
+import { type ProgramResult, runProgram } from '../fleet/run-program.js';
+import { Balancer } from './balancer.js';
+import { ClusterProcess } from './cluster-process.js';
+
+export interface AgentPlan {
+  readonly driver: 'docker' | 'process';
+  readonly labels?: string;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export interface ClusterPlan {
+  readonly controlPlanes: number;
+  readonly agents: readonly AgentPlan[];
+  /** `REDIS_URL` of every control plane. */
+  readonly redisUrl?: string;
+  readonly controlPlaneEnv?: Readonly<Record<string, string>>;
+}
+
+export interface Replica {
+  readonly process: ClusterProcess;
+  readonly httpPort: number;
+  readonly grpcPort: number;
+}
+
+export interface ClusterAgent {
+  readonly id: string;
+  readonly process: ClusterProcess;
+}
+
+const CLI = join(REPOSITORY, 'cli/bin/lambda.mjs');
+const READY_DEADLINE_MS = 60_000;
+
+/**
+ * Several control planes on one database, several agents that dial all of them, and a balancer in front: every process is the
+ * real one, on this machine.
+ */
+export class Cluster {
+  #postgres: EmbeddedPostgres | undefined;
+  readonly #replicas: Replica[] = [];
+  readonly #agents: ClusterAgent[] = [];
+  #balancer: Balancer | undefined;
+
+  private constructor(
+    /** Removed by `dispose`. Sandboxes may look into it. */
+    readonly folder: string,
+  ) {}
+
+  static async start(plan: ClusterPlan): Promise<Cluster> {
+    const folder = await mkdtemp(join(tmpdir(), 'lf-cluster-'));
+    await chmod(folder, 0o711);
+    const cluster = new Cluster(folder);
+    try {
+      await cluster.#start(plan);
+    } catch (err) {
+      await cluster.dispose();
+      throw err;
+    }
+    return cluster;
+  }
+
+  get replicas(): readonly Replica[] {
+    return this.#replicas;
+  }
+
+  get agents(): readonly ClusterAgent[] {
+    return this.#agents;
+  }
+
+  get balancer(): Balancer {
+    if (this.#balancer === undefined) throw new Error('the cluster has not started');
+    return this.#balancer;
+  }
+
+  get databaseUrl(): string {
+    if (this.#postgres === undefined) throw new Error('PostgreSQL has not started');
+    return this.#postgres.url;
+  }
+
+  async apiKey(): Promise<string> {
+    return (await readFile(join(this.folder, 'api-key'), 'utf8')).trim();
+  }
+
+  /** A request to the API of one replica, the first unless told otherwise. */
+  async api(method: string, path: string, body?: unknown, replica = this.#replicas[0]): Promise<HttpAnswer> {
+    if (replica === undefined) throw new Error('no replica');
+    const headers: Record<string, string> = { authorization: `Bearer ${await this.apiKey()}` };
+    if (body !== undefined) headers['content-type'] = 'application/json';
+    const sent = body === undefined ? undefined : JSON.stringify(body);
+    return await httpCall({
+      port: replica.httpPort,
+      method,
+      path,
+      headers,
+      ...(sent === undefined ? {} : { body: sent }),
+    });
+  }
+
+  /** The CLI, pointed at one replica, the first unless told otherwise. */
+  async cli(args: readonly string[], replica = this.#replicas[0]): Promise<ProgramResult> {
+    const env = {
+      PATH: process.env.PATH ?? '',
+      HOME: this.folder,
+      LAMBDA_ENDPOINT: `http://127.0.0.1:${replica?.httpPort}`,
+      LAMBDA_API_KEY: await this.apiKey(),
+      NO_COLOR: '1',
+    };
+    return await runProgram(process.execPath, [CLI, ...args], { env });
+  }
+
+  /** Waits until the balancer sees all of the replicas ready. */
+  async ready(): Promise<void> {
+    const giveUpAt = Date.now() + READY_DEADLINE_MS;
+    while (this.balancer.readyCount < this.#replicas.length) {
+      if (Date.now() > giveUpAt) throw new Error(`only ${this.balancer.readyCount} replicas are ready`);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+
+  /** Names of processes that have ended although nobody stopped them. */
+  ended(): string[] {
+    return [...this.#replicas, ...this.#agents]
+      .map((one) => one.process)
+      .filter((one) => one.ended)
+      .map((one) => one.name);
+  }
+
+  /** Stops everything and removes its data. */
+  async dispose(): Promise<void> {
+    this.#balancer?.close();
+    await Promise.all(this.#agents.map((agent) => agent.process.stop('SIGINT')));
+    await Promise.all(this.#replicas.map((replica) => replica.process.stop('SIGINT')));
+    await this.#postgres?.stop();
+    await rm(this.folder, { recursive: true, force: true });
+    if (this.#postgres !== undefined) await rm(this.#postgres.connection.host, { recursive: true, force: true });
+  }
+
+  async #start(plan: ClusterPlan): Promise<void> {
+    const pki = new Pki(await this.#made('pki'));
+    this.#postgres = await startEmbeddedPostgres({
+      dataDir: join(this.folder, 'postgres'),
+      socketDir: await mkdtemp('/run/lf-'),
+      log: pino({ level: 'silent' }),
+    });
+    const ports = await freePorts(plan.controlPlanes * 2);
+    for (let number = 1; number <= plan.controlPlanes; number += 1) {
+      const [httpPort = 0, grpcPort = 0] = ports.slice(2 * (number - 1));
+      this.#replicas.push({
+        httpPort,
+        grpcPort,
+        process: new ClusterProcess({
+          name: `control plane ${number}`,
+          script: join(REPOSITORY, 'control-plane/dist/main.js'),
+          logFile: join(this.folder, `control-plane-${number}.log`),
+          environment: {
+            ...(await this.#common(await pki.controlPlane())),
+            LAMBDA_HTTP_PORT: `${httpPort}`,
+            LAMBDA_GRPC_PORT: `${grpcPort}`,
+            DATABASE_URL: this.#postgres.url,
+            LAMBDA_API_KEY_FILE: join(this.folder, 'api-key'),
+            LAMBDA_DEV: 'true',
+            LAMBDA_LEAVE_DELAY_MS: '1000',
+            ...(plan.redisUrl === undefined ? {} : { REDIS_URL: plan.redisUrl }),
+            ...plan.controlPlaneEnv,
+          },
+        }),
+      });
+    }
+    // The first one makes the schema; the others find it.
+    for (const replica of this.#replicas) await replica.process.start();
+    const addresses = this.#replicas.map(({ grpcPort }) => `localhost:${grpcPort}`).join(',');
+    for (const [index, agent] of plan.agents.entries()) {
+      const id = `node-${index + 1}`;
+      this.#agents.push({
+        id,
+        process: new ClusterProcess({
+          name: id,
+          script: join(REPOSITORY, 'node-agent/dist/main.js'),
+          logFile: join(this.folder, `${id}.log`),
+          environment: {
+            ...(await this.#common(await pki.node(id))),
+            LAMBDA_CONTROL_PLANE: addresses,
+            LAMBDA_DATA_DIR: await this.#made(id),
+            LAMBDA_DRIVER: agent.driver,
+            LAMBDA_MEMORY_MB: '2048',
+            LAMBDA_SLOTS: '16',
+            LAMBDA_BLANKS: '2',
+            ...(agent.labels === undefined ? {} : { LAMBDA_LABELS: agent.labels }),
+            ...agent.env,
+          },
+        }),
+      });
+    }
+    await Promise.all(this.#agents.map((agent) => agent.process.start()));
+    this.#balancer = new Balancer(this.#replicas.map(({ httpPort }) => httpPort));
+    await this.ready();
+  }
+
+  async #common(tls: TlsFiles): Promise<Record<string, string>> {
+    return {
+      PATH: process.env.PATH ?? '',
+      ...(process.env.DOCKER_HOST === undefined ? {} : { DOCKER_HOST: process.env.DOCKER_HOST }),
+      LAMBDA_TLS_CA: tls.ca,
+      LAMBDA_TLS_CERT: tls.cert,
+      LAMBDA_TLS_KEY: tls.key,
+      LAMBDA_LOG_LEVEL: 'info',
+    };
+  }
+
+  async #made(name: string): Promise<string> {
+    const folder = join(this.folder, name);
+    await mkdir(folder, { recursive: true, mode: 0o711 });
+    return folder;
+  }
+}
