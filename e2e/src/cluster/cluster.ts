@@ -6,13 +6,13 @@ import {
   startEmbeddedPostgres,
 } from '@lambda-fleet/common/embedded-postgres/start-embedded-postgres';
 import { pino } from 'pino';
-import { Pki, type TlsFiles } from '../../../cli/src/up/pki.js';
 import { REPOSITORY } from '../fleet/fleet.js';
 import { freePorts } from '../fleet/free-ports.js';
 import { type HttpAnswer, httpCall } from '../fleet/http-call.js';
 import { type ProgramResult, runProgram } from '../fleet/run-program.js';
 import { Balancer } from './balancer.js';
 import { ClusterProcess } from './cluster-process.js';
+import { writeCertificates } from './write-certificates.js';
 
 export interface AgentPlan {
   readonly driver: 'docker' | 'process';
@@ -32,6 +32,7 @@ export interface Replica {
   readonly process: ClusterProcess;
   readonly httpPort: number;
   readonly grpcPort: number;
+  readonly enrollPort: number;
 }
 
 export interface ClusterAgent {
@@ -39,6 +40,11 @@ export interface ClusterAgent {
   readonly process: ClusterProcess;
 }
 
+const COMMON_ENVIRONMENT: Readonly<Record<string, string>> = {
+  PATH: process.env.PATH ?? '',
+  ...(process.env.DOCKER_HOST === undefined ? {} : { DOCKER_HOST: process.env.DOCKER_HOST }),
+  LAMBDA_LOG_LEVEL: 'info',
+};
 const CLI = join(REPOSITORY, 'cli/bin/lambda.mjs');
 const READY_DEADLINE_MS = 60_000;
 
@@ -147,26 +153,29 @@ export class Cluster {
   }
 
   async #start(plan: ClusterPlan): Promise<void> {
-    const pki = new Pki(await this.#made('pki'));
+    const tls = await writeCertificates(await this.#made('pki'));
     this.#postgres = await startEmbeddedPostgres({
       dataDir: join(this.folder, 'postgres'),
       socketDir: await mkdtemp('/run/lf-'),
       log: pino({ level: 'silent' }),
     });
-    const ports = await freePorts(plan.controlPlanes * 2);
+    const ports = await freePorts(plan.controlPlanes * 3);
     for (let number = 1; number <= plan.controlPlanes; number += 1) {
-      const [httpPort = 0, grpcPort = 0] = ports.slice(2 * (number - 1));
+      const [httpPort = 0, grpcPort = 0, enrollPort = 0] = ports.slice(3 * (number - 1));
       this.#replicas.push({
         httpPort,
         grpcPort,
+        enrollPort,
         process: new ClusterProcess({
           name: `control plane ${number}`,
           script: join(REPOSITORY, 'control-plane/dist/main.js'),
           logFile: join(this.folder, `control-plane-${number}.log`),
           environment: {
-            ...(await this.#common(await pki.controlPlane())),
+            ...COMMON_ENVIRONMENT,
+            ...tls,
             LAMBDA_HTTP_PORT: `${httpPort}`,
             LAMBDA_GRPC_PORT: `${grpcPort}`,
+            LAMBDA_ENROLL_PORT: `${enrollPort}`,
             DATABASE_URL: this.#postgres.url,
             LAMBDA_API_KEY_FILE: join(this.folder, 'api-key'),
             LAMBDA_DEV: 'true',
@@ -189,8 +198,11 @@ export class Cluster {
           script: join(REPOSITORY, 'node-agent/dist/main.js'),
           logFile: join(this.folder, `${id}.log`),
           environment: {
-            ...(await this.#common(await pki.node(id))),
+            ...COMMON_ENVIRONMENT,
             LAMBDA_CONTROL_PLANE: addresses,
+            LAMBDA_ENROLL_ADDRESS: `localhost:${this.#replicas[0]?.enrollPort}`,
+            LAMBDA_NODE_ID: id,
+            LAMBDA_JOIN_TOKEN: await this.#joinToken(),
             LAMBDA_DATA_DIR: await this.#made(id),
             LAMBDA_DRIVER: agent.driver,
             LAMBDA_MEMORY_MB: '2048',
@@ -207,15 +219,10 @@ export class Cluster {
     await this.ready();
   }
 
-  async #common(tls: TlsFiles): Promise<Record<string, string>> {
-    return {
-      PATH: process.env.PATH ?? '',
-      ...(process.env.DOCKER_HOST === undefined ? {} : { DOCKER_HOST: process.env.DOCKER_HOST }),
-      LAMBDA_TLS_CA: tls.ca,
-      LAMBDA_TLS_CERT: tls.cert,
-      LAMBDA_TLS_KEY: tls.key,
-      LAMBDA_LOG_LEVEL: 'info',
-    };
+  async #joinToken(): Promise<string> {
+    const made = await this.api('POST', '/api/join-tokens', {});
+    if (made.status !== 201) throw new Error(`no join token: ${made.text}`);
+    return made.json<{ token: string }>().token;
   }
 
   async #made(name: string): Promise<string> {
