@@ -2,7 +2,7 @@ import { mkdir, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { defaultDockerHost } from '@lambda-fleet/common/docker-host';
 import type { Logger } from '@lambda-fleet/common/logger';
-import type { RuntimeOffer } from '@lambda-fleet/proto';
+import type { RuntimeOffer, SelfTestCheck } from '@lambda-fleet/proto';
 import { ArtifactCache } from '../artifacts/artifact-cache.js';
 import { CodeCache } from '../artifacts/code-cache.js';
 import { LinkedTrees } from '../artifacts/linked-trees.js';
@@ -96,6 +96,10 @@ export interface Host {
   figures(): AgentFigures;
   /** Calls the listener when the driver's isolation or networks have changed. */
   onOfferChange(listener: () => void): void;
+  /** What was tried of each kind of sandbox so far; nothing where nothing is tried. */
+  selfTest(): SelfTestCheck[];
+  /** Calls the listener when more was tried. One listener. */
+  onSelfTest(listener: () => void): void;
   /** Ends what runs, stops all sandboxes and removes the sockets' folder; about 9 s at most. Never rejects. */
   close(): Promise<void>;
 }
@@ -192,6 +196,8 @@ export async function openHost(options: HostOptions): Promise<Host> {
     runtimes,
     figures: () => ({ pool: pool.figures(), artifactCacheBytes: artifacts.bytes }),
     onOfferChange: (listener) => driver.onOfferChange?.(listener),
+    selfTest: () => tried?.selfTest ?? [],
+    onSelfTest: (listener) => tried?.onSelfTest(listener),
     close,
   };
 }

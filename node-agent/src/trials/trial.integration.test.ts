@@ -2,6 +2,7 @@ import { access, chmod, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { RuntimeName } from '@lambda-fleet/common/runtime-names';
+import type { SelfTestCheck } from '@lambda-fleet/proto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { EngineOfItsOwn } from '../../test-support/engine-of-its-own.js';
 import { dockerOptions, log } from '../../test-support/host-under-test.js';
@@ -39,7 +40,17 @@ describe('a trial', () => {
     ['gvisor', 'python'],
   ])('of %s with %s passes where everything is right, and leaves nothing behind', async (isolation, runtime) => {
     const driver = await DockerDriver.open({ ...ownOptions(), ...dockerOptions('docker') });
-    expect(await runTrial({ driver, places, isolation, network: 'none', runtime })).toMatchObject({ probed: true });
+    const checks: SelfTestCheck[] = [];
+    const onCheck = (check: SelfTestCheck): void => void checks.push(check);
+    const result = await runTrial({ driver, places, isolation, network: 'none', runtime, onCheck });
+    expect(result).toMatchObject({ probed: true });
+    expect(checks.map(({ check, passed }) => [check, passed])).toEqual([
+      ['start', true],
+      ['no-network', true],
+      ['freeze', true],
+      ['memory-limit', true],
+    ]);
+    expect(checks.every((check) => check.isolation === isolation)).toBe(true);
     await expectNothingLeft(driver);
   });
 
@@ -77,10 +88,10 @@ describe('gVisor that', () => {
   });
 
   test.each([
-    ['does not start', 'case "$*" in *create*) exit 1;; esac', /could not start a sandbox/],
-    ['lets nobody use the channel', DROP_HOST_SOCKETS, /ended before it connected/],
-    ['limits no memory', 'set -- --ignore-cgroups "$@"', /took 192 MB, and was to have 128/],
-  ])('%s is withdrawn, with the reason, and runc stays', async (_what, script, reason) => {
+    ['does not start', 'case "$*" in *create*) exit 1;; esac', 'start', /could not start a sandbox/],
+    ['lets nobody use the channel', DROP_HOST_SOCKETS, 'start', /ended before it connected/],
+    ['limits no memory', 'set -- --ignore-cgroups "$@"', 'memory-limit', /took 192 MB, and was to have 128/],
+  ])('%s is withdrawn, with the reason, and runc stays', async (_what, script, failed, reason) => {
     await breakWith(script);
     const driver = await DockerDriver.open({ ...ownOptions(), dockerHost: engine.host });
     const tried = new TriedDriver({ driver, places, log });
@@ -97,6 +108,9 @@ describe('gVisor that', () => {
     await expect(early).rejects.toThrow(reason);
     await tried.tryAll();
     expect(offers).toEqual([['runc']]);
+    const failures = tried.selfTest.filter(({ passed }) => !passed);
+    expect(failures).toMatchObject([{ isolation: 'gvisor', check: failed, detail: expect.stringMatching(reason) }]);
+    expect(tried.selfTest).toContainEqual(expect.objectContaining({ isolation: 'runc', check: 'start', passed: true }));
     expect(tried.networks).toEqual(driver.networks);
     await places.remove('early');
     await expectNothingLeft(driver);

@@ -3,7 +3,9 @@ import { writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { withDeadline } from '@lambda-fleet/common/deadline';
+import { errorText } from '@lambda-fleet/common/errors';
 import type { RuntimeName } from '@lambda-fleet/common/runtime-names';
+import type { SelfTestCheck } from '@lambda-fleet/proto';
 import type { RuntimeConversation } from '../channel/runtime-conversation.js';
 import { startConversation } from '../channel/start-conversation.js';
 import type { Isolation, Network, SandboxDriver, SandboxInstance } from '../drivers/sandbox-driver.js';
@@ -18,10 +20,12 @@ export interface TrialOptions {
   readonly runtime: RuntimeName;
   /** Gives it up. */
   readonly signal?: AbortSignal | undefined;
+  /** Told each thing that was tried, passed or not, as soon as that is known. */
+  readonly onCheck?: ((check: SelfTestCheck) => void) | undefined;
 }
 
 export interface TrialResult {
-  /** From the call of the driver to the runtime's greeting. */
+  /** From its making to the runtime's greeting. */
   readonly bootMs: number;
   /** False when the runtime runs no source text, so that only its boot was tried. */
   readonly probed: boolean;
@@ -98,12 +102,55 @@ class Trial {
   ) {}
 
   async run(): Promise<TrialResult> {
+    const { network, runtime } = this.options;
+    const startedAt = performance.now();
+    let bootMs = 0;
+    let instance: SandboxInstance | undefined;
+    const conversation = await this.#check('start', async () => {
+      const started = await this.#start();
+      instance = started.instance;
+      bootMs = performance.now() - startedAt;
+      const code = trialCode(runtime);
+      if (code === undefined) return undefined;
+      await writeFile(join(started.directories.taskDir, code.file), code.source);
+      await this.#initialise(started.conversation, code.handler);
+      return started.conversation;
+    });
+    if (conversation === undefined || instance === undefined) return { bootMs, probed: false };
+    const sandbox = instance;
+    if (network === 'none') await this.#check('no-network', () => this.#probeNoNetwork(conversation));
+    else await this.#check('network-guarded', () => this.#probeEgress(conversation, sandbox));
+    await this.#check('freeze', async () => {
+      sandbox.freeze();
+      sandbox.thaw();
+    });
+    await this.#check('memory-limit', () => this.#probeMemory(conversation, sandbox));
+    return { bootMs, probed: true };
+  }
+
+  async #check<T>(check: string, work: () => Promise<T>): Promise<T> {
+    const { isolation, network, onCheck } = this.options;
+    const named = network === 'none' ? check : `${network}-${check}`;
+    const startedAt = performance.now();
+    const tell = (passed: boolean, detail: string): void => {
+      onCheck?.({ isolation, check: named, passed, detail, ms: Math.round(performance.now() - startedAt) });
+    };
+    try {
+      const result = await work();
+      tell(true, '');
+      return result;
+    } catch (err) {
+      tell(false, errorText(err));
+      throw err;
+    }
+  }
+
+  async #start() {
     const { driver, places, isolation, network, runtime } = this.options;
     this.#making = places.make(this.id);
     const directories = await this.#making;
     if (this.#cleared) throw new Error('it was given up');
     const nonce = randomBytes(16).toString('hex');
-    const startedAt = performance.now();
     this.#starting = driver.start({
       id: this.id,
       runtime,
@@ -135,17 +182,7 @@ class Trial {
     this.#conversation = conversation;
     conversation.listen({ wantsLog: () => false, log: () => false, closed: () => instance.channelClosed() });
     await conversation.hello;
-    const bootMs = performance.now() - startedAt;
-    const code = trialCode(runtime);
-    if (code === undefined) return { bootMs, probed: false };
-    await writeFile(join(directories.taskDir, code.file), code.source);
-    await this.#initialise(conversation, code.handler);
-    if (network === 'none') await this.#probeNoNetwork(conversation);
-    else await this.#probeEgress(conversation, instance);
-    instance.freeze();
-    instance.thaw();
-    await this.#probeMemory(conversation, instance);
-    return { bootMs, probed: true };
+    return { instance, conversation, directories };
   }
 
   async clear(): Promise<void> {

@@ -1,5 +1,6 @@
 import { errorText } from '@lambda-fleet/common/errors';
 import type { Logger } from '@lambda-fleet/common/logger';
+import type { SelfTestCheck } from '@lambda-fleet/proto';
 import type {
   FoundSandbox,
   Isolation,
@@ -43,6 +44,9 @@ export class TriedDriver implements SandboxDriver {
   readonly #trials = new Map<string, Promise<void>>();
   readonly #bad: Kind[] = [];
   readonly #listeners: (() => void)[] = [];
+  /** Of each kind what its last try found. */
+  readonly #checks = new Map<string, readonly SelfTestCheck[]>();
+  #onChecked: () => void = () => undefined;
   readonly #closing = new AbortController();
 
   constructor(private readonly options: TriedDriverOptions) {
@@ -62,6 +66,16 @@ export class TriedDriver implements SandboxDriver {
     return this.options.driver.networks.filter((network) =>
       isolation.every((each) => !this.#isBad({ isolation: each, network })),
     );
+  }
+
+  /** What was tried so far, of all kinds. */
+  get selfTest(): SelfTestCheck[] {
+    return [...this.#checks.values()].flat();
+  }
+
+  /** Called whenever a kind has been tried. One listener. */
+  onSelfTest(listener: () => void): void {
+    this.#onChecked = listener;
   }
 
   onOfferChange(listener: () => void): void {
@@ -113,6 +127,11 @@ export class TriedDriver implements SandboxDriver {
     for (const listener of this.#listeners) listener();
   }
 
+  #checked({ isolation, network }: Kind, checks: readonly SelfTestCheck[]): void {
+    this.#checks.set(`${isolation}/${network}`, checks);
+    this.#onChecked();
+  }
+
   #isBad(kind: Kind): boolean {
     return this.#bad.some(({ isolation, network }) => isolation === kind.isolation && network === kind.network);
   }
@@ -134,8 +153,11 @@ export class TriedDriver implements SandboxDriver {
     // Nothing can be started at all, and Hello says so.
     if (runtime === undefined) return;
     for (let attempt = 1; ; attempt += 1) {
+      const checks: SelfTestCheck[] = [];
+      const onCheck = (check: SelfTestCheck): void => void checks.push(check);
       try {
-        const { bootMs } = await runTrial({ driver, places, isolation, network, runtime, signal });
+        const { bootMs } = await runTrial({ driver, places, isolation, network, runtime, signal, onCheck });
+        this.#checked({ isolation, network }, checks);
         log.info({ isolation, network, runtime, bootMs: Math.round(bootMs) }, 'sandbox_trial_passed');
         return;
       } catch (err) {
@@ -144,6 +166,7 @@ export class TriedDriver implements SandboxDriver {
         log.error({ isolation, network, runtime, why, attempt }, 'sandbox_trial_failed');
         if (attempt < ATTEMPTS) continue;
         this.#bad.push({ isolation, network });
+        this.#checked({ isolation, network }, checks);
         log.error({ isolation, network, why }, 'sandbox_kind_not_offered');
         this.#changed();
         const kind = network === 'none' ? isolation : `${isolation} with a network`;
