@@ -33,6 +33,16 @@ export default defineConfig({
       },
       {
         test: {
+          // Whole systems that are broken on purpose; those that take long are nowhere else.
+          name: 'faults',
+          include: ['e2e/src/faults/*.{test,long}.ts'],
+          testTimeout: 900_000,
+          hookTimeout: 300_000,
+          fileParallelism: false,
+        },
+      },
+      {
+        test: {
           name: 'e2e',
           include: ['e2e/src/**/*.test.ts'],
           exclude: ['**/node_modules/**', '**/dist/**', '**/*.{contract,integration}.test.ts'],

@@ -20,10 +20,13 @@ const LOOK_MS = 200;
 
 /**
  * What an ordinary load balancer does: asks each replica every so often whether it is ready, gives requests to those that are in
- * turn, and tries another one only when no connection could be made, so that nothing is sent twice.
+ * turn, to all others that answer when none is (it fails open), and tries another one only when no connection could be made, so
+ * that nothing is sent twice.
  */
 export class Balancer {
   readonly #ready = new Set<number>();
+  /** They answer that they are not ready. */
+  readonly #unready = new Set<number>();
   readonly #agents = new Map<number, Agent>();
   readonly #timer: NodeJS.Timeout;
   #next = 0;
@@ -35,10 +38,6 @@ export class Balancer {
 
   get readyCount(): number {
     return this.#ready.size;
-  }
-
-  isReady(port: number): boolean {
-    return this.#ready.has(port);
   }
 
   close(): void {
@@ -61,9 +60,10 @@ export class Balancer {
   }
 
   #pick(tried: ReadonlySet<number>): number | undefined {
-    const ready = this.ports.filter((port) => this.#ready.has(port) && !tried.has(port));
+    const among = this.#ready.size > 0 ? this.#ready : this.#unready;
+    const left = this.ports.filter((port) => among.has(port) && !tried.has(port));
     this.#next += 1;
-    return ready[this.#next % ready.length];
+    return left[this.#next % left.length];
   }
 
   #send(port: number, { method, path, headers, body }: BalancedCall): Promise<BalancedAnswer> {
@@ -88,12 +88,17 @@ export class Balancer {
     await Promise.all(
       this.ports.map(async (port) => {
         const status = await httpCall({ port, path: '/readyz', timeoutMs: 2_000 }).then(
-          (answer) => answer.status,
-          // Not there: as good as not ready.
-          () => 0,
+          (answer) =>
+            answer.text.includes('"leaving":true') ? 'leaving' : answer.status === 200 ? 'ready' : 'unready',
+          () => 'away',
         );
-        if (status === 200) this.#ready.add(port);
-        else this.#ready.delete(port);
+        for (const [among, name] of [
+          [this.#ready, 'ready'],
+          [this.#unready, 'unready'],
+        ] as const) {
+          if (status === name) among.add(port);
+          else among.delete(port);
+        }
       }),
     );
   }

@@ -1,16 +1,12 @@
 import { chmod, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import {
-  type EmbeddedPostgres,
-  startEmbeddedPostgres,
-} from '@lambda-fleet/common/embedded-postgres/start-embedded-postgres';
-import { pino } from 'pino';
 import { REPOSITORY } from '../fleet/fleet.js';
 import { freePorts } from '../fleet/free-ports.js';
 import { type HttpAnswer, httpCall } from '../fleet/http-call.js';
 import { type ProgramResult, runProgram } from '../fleet/run-program.js';
 import { Balancer } from './balancer.js';
+import { ClusterPostgres } from './cluster-postgres.js';
 import { ClusterProcess } from './cluster-process.js';
 import { writeCertificates } from './write-certificates.js';
 
@@ -53,7 +49,7 @@ const READY_DEADLINE_MS = 60_000;
  * real one, on this machine.
  */
 export class Cluster {
-  #postgres: EmbeddedPostgres | undefined;
+  readonly postgres: ClusterPostgres;
   readonly #replicas: Replica[] = [];
   readonly #agents: ClusterAgent[] = [];
   #balancer: Balancer | undefined;
@@ -61,7 +57,9 @@ export class Cluster {
   private constructor(
     /** Removed by `dispose`. Sandboxes may look into it. */
     readonly folder: string,
-  ) {}
+  ) {
+    this.postgres = new ClusterPostgres({ dataDir: join(folder, 'postgres'), socketDir: join(folder, 's') });
+  }
 
   static async start(plan: ClusterPlan): Promise<Cluster> {
     const folder = await mkdtemp(join(tmpdir(), 'lf-cluster-'));
@@ -87,11 +85,6 @@ export class Cluster {
   get balancer(): Balancer {
     if (this.#balancer === undefined) throw new Error('the cluster has not started');
     return this.#balancer;
-  }
-
-  get databaseUrl(): string {
-    if (this.#postgres === undefined) throw new Error('PostgreSQL has not started');
-    return this.#postgres.url;
   }
 
   async apiKey(): Promise<string> {
@@ -147,18 +140,13 @@ export class Cluster {
     this.#balancer?.close();
     await Promise.all(this.#agents.map((agent) => agent.process.stop('SIGINT')));
     await Promise.all(this.#replicas.map((replica) => replica.process.stop('SIGINT')));
-    await this.#postgres?.stop();
+    await this.postgres.stop();
     await rm(this.folder, { recursive: true, force: true });
-    if (this.#postgres !== undefined) await rm(this.#postgres.connection.host, { recursive: true, force: true });
   }
 
   async #start(plan: ClusterPlan): Promise<void> {
     const tls = await writeCertificates(await this.#made('pki'));
-    this.#postgres = await startEmbeddedPostgres({
-      dataDir: join(this.folder, 'postgres'),
-      socketDir: await mkdtemp('/run/lf-'),
-      log: pino({ level: 'silent' }),
-    });
+    await this.postgres.start();
     const ports = await freePorts(plan.controlPlanes * 3);
     for (let number = 1; number <= plan.controlPlanes; number += 1) {
       const [httpPort = 0, grpcPort = 0, enrollPort = 0] = ports.slice(3 * (number - 1));
@@ -176,7 +164,7 @@ export class Cluster {
             LAMBDA_HTTP_PORT: `${httpPort}`,
             LAMBDA_GRPC_PORT: `${grpcPort}`,
             LAMBDA_ENROLL_PORT: `${enrollPort}`,
-            DATABASE_URL: this.#postgres.url,
+            DATABASE_URL: this.postgres.url,
             LAMBDA_API_KEY_FILE: join(this.folder, 'api-key'),
             LAMBDA_DEV: 'true',
             LAMBDA_LEAVE_DELAY_MS: '1000',
