@@ -8,6 +8,8 @@ export interface ClusterProcessOptions {
   readonly name: string;
   readonly script: string;
   readonly environment: Readonly<Record<string, string>>;
+  /** What it is started with, such as the way into a network namespace. */
+  readonly command?: readonly string[];
   /** What it writes is appended here. */
   readonly logFile: string;
 }
@@ -32,9 +34,10 @@ export class ClusterProcess {
 
   /** Resolves when it says that it serves. */
   async start(): Promise<void> {
-    const { name, script, environment, logFile } = this.options;
+    const { name, script, environment, logFile, command = [] } = this.options;
     const log = openSync(logFile, 'a');
-    const child = spawn(process.execPath, [script], { env: { ...environment }, stdio: ['ignore', log, log, 'ipc'] });
+    const [program = '', ...args] = [...command, process.execPath, script];
+    const child = spawn(program, args, { env: { ...environment }, stdio: ['ignore', log, log, 'ipc'] });
     closeSync(log);
     this.#child = child;
     const ready = new Promise<void>((resolve, reject) => {

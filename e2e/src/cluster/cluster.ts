@@ -8,12 +8,15 @@ import { type ProgramResult, runProgram } from '../fleet/run-program.js';
 import { Balancer } from './balancer.js';
 import { ClusterPostgres } from './cluster-postgres.js';
 import { ClusterProcess } from './cluster-process.js';
+import { NetworkNamespace } from './network-namespace.js';
 import { writeCertificates } from './write-certificates.js';
 
 export interface AgentPlan {
   readonly driver: 'docker' | 'process';
   readonly labels?: string;
   readonly env?: Readonly<Record<string, string>>;
+  /** In a network namespace of its own, whose cable can be cut. Needs root. */
+  readonly cable?: boolean;
 }
 
 export interface ClusterPlan {
@@ -34,6 +37,7 @@ export interface Replica {
 export interface ClusterAgent {
   readonly id: string;
   readonly process: ClusterProcess;
+  readonly cable: NetworkNamespace | undefined;
 }
 
 const COMMON_ENVIRONMENT: Readonly<Record<string, string>> = {
@@ -52,6 +56,7 @@ export class Cluster {
   readonly postgres: ClusterPostgres;
   readonly #replicas: Replica[] = [];
   readonly #agents: ClusterAgent[] = [];
+  readonly #cables: NetworkNamespace[] = [];
   #balancer: Balancer | undefined;
 
   private constructor(
@@ -141,11 +146,17 @@ export class Cluster {
     await Promise.all(this.#agents.map((agent) => agent.process.stop('SIGINT')));
     await Promise.all(this.#replicas.map((replica) => replica.process.stop('SIGINT')));
     await this.postgres.stop();
+    for (const cable of this.#cables) await cable.remove();
     await rm(this.folder, { recursive: true, force: true });
   }
 
   async #start(plan: ClusterPlan): Promise<void> {
-    const tls = await writeCertificates(await this.#made('pki'));
+    const cables = await Promise.all(
+      plan.agents.map(async ({ cable }) => (cable === true ? await NetworkNamespace.make() : undefined)),
+    );
+    this.#cables.push(...cables.filter((cable) => cable !== undefined));
+    const hosts = this.#cables.map(({ hostAddress }) => hostAddress);
+    const tls = await writeCertificates(await this.#made('pki'), hosts);
     await this.postgres.start();
     const ports = await freePorts(plan.controlPlanes * 3);
     for (let number = 1; number <= plan.controlPlanes; number += 1) {
@@ -163,6 +174,7 @@ export class Cluster {
             ...tls,
             LAMBDA_HTTP_PORT: `${httpPort}`,
             LAMBDA_GRPC_PORT: `${grpcPort}`,
+            ...(hosts.length === 0 ? {} : { LAMBDA_GRPC_HOST: '0.0.0.0' }),
             LAMBDA_ENROLL_PORT: `${enrollPort}`,
             DATABASE_URL: this.postgres.url,
             LAMBDA_API_KEY_FILE: join(this.folder, 'api-key'),
@@ -176,19 +188,22 @@ export class Cluster {
     }
     // The first one makes the schema; the others find it.
     for (const replica of this.#replicas) await replica.process.start();
-    const addresses = this.#replicas.map(({ grpcPort }) => `localhost:${grpcPort}`).join(',');
     for (const [index, agent] of plan.agents.entries()) {
       const id = `node-${index + 1}`;
+      const cable = cables[index];
+      const host = cable?.hostAddress ?? 'localhost';
       this.#agents.push({
         id,
+        cable,
         process: new ClusterProcess({
           name: id,
+          ...(cable === undefined ? {} : { command: cable.command }),
           script: join(REPOSITORY, 'node-agent/dist/main.js'),
           logFile: join(this.folder, `${id}.log`),
           environment: {
             ...COMMON_ENVIRONMENT,
-            LAMBDA_CONTROL_PLANE: addresses,
-            LAMBDA_ENROLL_ADDRESS: `localhost:${this.#replicas[0]?.enrollPort}`,
+            LAMBDA_CONTROL_PLANE: this.#replicas.map(({ grpcPort }) => `${host}:${grpcPort}`).join(','),
+            LAMBDA_ENROLL_ADDRESS: `${host}:${this.#replicas[0]?.enrollPort}`,
             LAMBDA_NODE_ID: id,
             LAMBDA_JOIN_TOKEN: await this.#joinToken(),
             LAMBDA_DATA_DIR: await this.#made(id),

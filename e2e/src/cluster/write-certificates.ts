@@ -7,14 +7,14 @@ export type TlsEnvironment = Readonly<
   Record<'LAMBDA_TLS_CA' | 'LAMBDA_TLS_CA_KEY' | 'LAMBDA_TLS_CERT' | 'LAMBDA_TLS_KEY', string>
 >;
 
-/** Makes an authority, and one certificate for all control planes of this machine. */
-export async function writeCertificates(folder: string): Promise<TlsEnvironment> {
+/** Makes an authority, and one certificate for all control planes of this machine, wherever it is seen from. */
+export async function writeCertificates(folder: string, hosts: readonly string[]): Promise<TlsEnvironment> {
   const authority = await issueAuthority();
   const server = await issueCertificate(authority, {
     commonName: 'control-plane',
     usage: 'server',
     dnsNames: ['localhost'],
-    addresses: ['127.0.0.1', '::1'],
+    addresses: ['127.0.0.1', '::1', ...hosts],
   });
   const write = async (name: string, text: string): Promise<string> => {
     const path = join(folder, name);
