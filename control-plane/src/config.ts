@@ -14,6 +14,8 @@ const schema = z.object({
   LAMBDA_HTTP_PORT: port.default(8080),
   LAMBDA_GRPC_HOST: z.string().default('127.0.0.1'),
   LAMBDA_GRPC_PORT: port.default(7070),
+  /** Where machines join, at the host of the link; served where LAMBDA_TLS_CA_KEY is. */
+  LAMBDA_ENROLL_PORT: port.default(7071),
   /** Functions are served by Host as `<name>.<domain>`. */
   LAMBDA_DOMAIN: z
     .string()
@@ -27,6 +29,8 @@ const schema = z.object({
   LAMBDA_TLS_CA: fileContent('the CA certificate'),
   LAMBDA_TLS_CERT: fileContent('the certificate'),
   LAMBDA_TLS_KEY: fileContent('the private key'),
+  /** The CA's own private key. Without it this control plane lets no machine join and renews no certificates. */
+  LAMBDA_TLS_CA_KEY: fileContent("the CA's private key").optional(),
   /** Development mode: nodes that run functions without isolation are let in. */
   LAMBDA_DEV: z.enum(['true', 'false']).default('false'),
   /** For tests, in development mode only: the file that names the moment at which this process is to be killed. */
@@ -68,10 +72,13 @@ export interface ControlPlaneConfig {
   readonly httpPort: number;
   readonly grpcHost: string;
   readonly grpcPort: number;
+  readonly enrollPort: number;
   readonly domain: string;
   readonly databaseUrl: Secret;
   readonly apiKeyFile: string | undefined;
   readonly tls: { readonly ca: Buffer; readonly cert: Buffer; readonly key: Buffer };
+  /** Undefined signs nothing. */
+  readonly caKey: Secret | undefined;
   readonly development: boolean;
   readonly crashFile: string | undefined;
   readonly queueBudgetMs: number;
@@ -96,10 +103,12 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): ControlPlaneCo
     httpPort: value.LAMBDA_HTTP_PORT,
     grpcHost: value.LAMBDA_GRPC_HOST,
     grpcPort: value.LAMBDA_GRPC_PORT,
+    enrollPort: value.LAMBDA_ENROLL_PORT,
     domain: value.LAMBDA_DOMAIN,
     databaseUrl: new Secret(value.DATABASE_URL),
     apiKeyFile: value.LAMBDA_API_KEY_FILE === undefined ? undefined : resolve(value.LAMBDA_API_KEY_FILE),
     tls: { ca: value.LAMBDA_TLS_CA, cert: value.LAMBDA_TLS_CERT, key: value.LAMBDA_TLS_KEY },
+    caKey: value.LAMBDA_TLS_CA_KEY === undefined ? undefined : new Secret(value.LAMBDA_TLS_CA_KEY.toString('utf8')),
     development: value.LAMBDA_DEV === 'true',
     crashFile: value.LAMBDA_DEV === 'true' ? value.LAMBDA_CRASH_FILE : undefined,
     queueBudgetMs: value.LAMBDA_QUEUE_BUDGET_MS,

@@ -20,6 +20,7 @@ import type { ControlPlaneConfig } from './config.js';
 import { Database } from './db/database.js';
 import { migrateDatabase } from './db/migrate.js';
 import { NotificationListener } from './db/notification-listener.js';
+import { createEnrollment } from './enrollment/create-enrollment.js';
 import { ExecutionSweep } from './executions/execution-sweep.js';
 import { ExecutionTable } from './executions/execution-table.js';
 import { Deployer } from './functions/deployer.js';
@@ -27,6 +28,7 @@ import { resolvedVersionOf } from './functions/function-record.js';
 import { FunctionTable } from './functions/function-table.js';
 import { VersionCache } from './functions/version-cache.js';
 import { functionUrl } from './gateway/function-url.js';
+import { startEnrollmentServer } from './grpc/enrollment-server.js';
 import { startFleetServer } from './grpc/fleet-server.js';
 import { createFleetService } from './grpc/fleet-service.js';
 import { asyncRoutes } from './http/async-routes.js';
@@ -39,6 +41,7 @@ import { functionRoutes } from './http/function-routes.js';
 import { HttpServer } from './http/http-server.js';
 import { InvokeOnce } from './http/invoke-once.js';
 import { jobRoutes } from './http/job-routes.js';
+import { joinRoutes } from './http/join-routes.js';
 import { logRoutes } from './http/log-routes.js';
 import { metricRoutes } from './http/metric-routes.js';
 import { createRequestListener } from './http/request-listener.js';
@@ -70,6 +73,7 @@ import { NodeRegistry } from './nodes/node-registry.js';
 import { NodeStore } from './nodes/node-store.js';
 import { NodeTracker } from './nodes/node-tracker.js';
 import { Readiness } from './nodes/readiness.js';
+import { Revocations } from './nodes/revocations.js';
 import { DueTicks } from './schedules/due-ticks.js';
 import { ScheduleTable } from './schedules/schedule-table.js';
 import { ScheduleTicker } from './schedules/schedule-ticker.js';
@@ -95,6 +99,9 @@ const QUEUED_ARGS_BYTES_MAX = 256 * 1024 * 1024;
 
 const JOB_RETENTION = { days: 7, perProjectMax: 10_000 };
 
+/** Agents renew theirs at two thirds of it. */
+const CERTIFICATE_LIFETIME_MS = 24 * 3_600_000;
+
 const METRIC_RETENTION = { minuteDays: 7, hourDays: 90 };
 const SCHEDULES_PER_PROJECT_MAX = 1_000;
 
@@ -106,6 +113,8 @@ const LEAVE_MARGIN_MS = 2_000;
 export interface RunningControlPlane {
   readonly httpPort: number;
   readonly grpcPort: number;
+  /** Undefined where no machine can join. */
+  readonly enrollPort: number | undefined;
 }
 
 /** Builds the whole control plane and starts to serve. */
@@ -220,6 +229,13 @@ export async function wireControlPlane(
   lifecycle.onClose('async invocations', () => asyncSystem.close());
   notifications.on('async', () => asyncSystem.runner.wake());
 
+  const enrollment = createEnrollment({
+    ...{ tls: config.tls, caKey: config.caKey, database, log },
+    lifetimeMs: CERTIFICATE_LIFETIME_MS,
+  });
+  const revocations = new Revocations({ database, notifications, log });
+  await revocations.start();
+  lifecycle.onClose('revocations', () => revocations.close());
   const fleetServer = await startFleetServer(
     createFleetService({
       registry,
@@ -238,6 +254,8 @@ export async function wireControlPlane(
       },
       readArtifact: (projectId, sha256) => artifacts.read(projectId, sha256),
       layers: new LayerStore(database, artifacts),
+      revoked: revocations,
+      renew: enrollment === undefined ? undefined : (node, request) => enrollment.renew(node, request),
       refuseHello: (hello) => refuseHello(hello, config.development),
       onWelcomed: (session) => {
         tracker.welcomed(session);
@@ -250,6 +268,10 @@ export async function wireControlPlane(
   );
   lifecycle.onClose('link server', () => fleetServer.close());
   lifecycle.onClose('nodes', () => registry.close());
+  const enrollServer =
+    enrollment &&
+    (await startEnrollmentServer(enrollment, { host: config.grpcHost, port: config.enrollPort, tls: config.tls, log }));
+  lifecycle.onClose('enrolment server', () => enrollServer?.close());
 
   const stopping = new AbortController();
   // Everyone who follows something listens.
@@ -308,6 +330,12 @@ export async function wireControlPlane(
         readiness: () => readiness.check(),
         registry: metrics.registry,
       }),
+      ...joinRoutes({
+        tokens: enrollment?.tokens,
+        ports: { controlPlane: fleetServer.port, enroll: enrollServer?.port ?? 0 },
+        removeNode: (projectId, nodeId) => revocations.revoke(projectId, nodeId),
+        budget,
+      }),
       ...functionRoutes({
         functions,
         deployer,
@@ -360,8 +388,9 @@ export async function wireControlPlane(
     await server.close(boundMs);
   };
   lifecycle.onClose('http server', leave, delayMs + boundMs + LEAVE_MARGIN_MS);
-  log.info({ http: httpPort, grpc: fleetServer.port }, 'control_plane_started');
-  return { httpPort, grpcPort: fleetServer.port };
+  const ports = { httpPort, grpcPort: fleetServer.port, enrollPort: enrollServer?.port };
+  log.info({ http: httpPort, grpc: ports.grpcPort, enroll: ports.enrollPort }, 'control_plane_started');
+  return ports;
 }
 
 /** Why a node may not join, for its log. */

@@ -1,12 +1,12 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { type Authority, issueAuthority, issueCertificate } from '@lambda-fleet/common/certificates/issue-certificate';
 import { Lifecycle } from '@lambda-fleet/common/lifecycle';
 import { Secret } from '@lambda-fleet/common/secret';
 import { zipSync } from 'fflate';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Authority, issueAuthority, issueCertificate } from '../../cli/src/up/issue-certificate.js';
 import { readConfig as readControlPlaneConfig } from '../../control-plane/src/config.js';
 import { startTestPostgres, type TestPostgres } from '../../control-plane/src/db/test-postgres.js';
 import { type RunningControlPlane, wireControlPlane } from '../../control-plane/src/wiring.js';

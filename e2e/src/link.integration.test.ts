@@ -4,6 +4,12 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { credentials } from '@grpc/grpc-js';
+import {
+  type Authority,
+  issueAuthority,
+  issueCertificate,
+  type KeyAndCertificate,
+} from '@lambda-fleet/common/certificates/issue-certificate';
 import { PAYLOAD_BYTES_MAX } from '@lambda-fleet/common/limits';
 import {
   type Build,
@@ -18,12 +24,6 @@ import {
 } from '@lambda-fleet/proto';
 import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import {
-  type Authority,
-  issueAuthority,
-  issueCertificate,
-  type KeyAndCertificate,
-} from '../../cli/src/up/issue-certificate.js';
 import { type RunningFleetServer, startFleetServer } from '../../control-plane/src/grpc/fleet-server.js';
 import { createFleetService } from '../../control-plane/src/grpc/fleet-service.js';
 import type { DispatchAnswer } from '../../control-plane/src/nodes/dispatch.js';
@@ -78,6 +78,8 @@ class ControlPlane {
         yield Buffer.from(`${projectId}:`);
         yield Buffer.alloc(200_000, sha256);
       },
+      revoked: { isRevoked: () => false, watch: () => () => {} },
+      renew: undefined,
       layers: {
         stored: async (projectId, digests) =>
           digests.flatMap((sha256) => {

@@ -7,7 +7,7 @@ import {
   issueAuthority,
   issueCertificate,
   type KeyAndCertificate,
-} from './issue-certificate.js';
+} from '@lambda-fleet/common/certificates/issue-certificate';
 
 /** Paths of what one process needs for mutual TLS. */
 export interface TlsFiles {
@@ -27,6 +27,11 @@ export class Pki {
   #authority: Authority | undefined;
 
   constructor(private readonly folder: string) {}
+
+  /** What the control plane signs with, so that other machines can join. */
+  get authorityKey(): string {
+    return join(this.folder, 'ca.key');
+  }
 
   /** For the control plane, whose agents dial it on loopback. */
   controlPlane(): Promise<TlsFiles> {

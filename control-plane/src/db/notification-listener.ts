@@ -13,7 +13,7 @@ const CHANNEL = 'lambda';
 const HEARTBEAT_MS = 10_000;
 
 /** What notices are about. */
-export type Topic = 'functions' | 'async' | 'heartbeat';
+export type Topic = 'functions' | 'async' | 'nodes' | 'heartbeat';
 
 type Fragment = postgres.PendingQuery<postgres.Row[]>;
 

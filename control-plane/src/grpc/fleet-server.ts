@@ -1,6 +1,6 @@
 import { Server, ServerCredentials } from '@grpc/grpc-js';
-import { DeadlineExceeded, withDeadline } from '@lambda-fleet/common/deadline';
 import { type FleetServiceServer, FleetServiceService } from '@lambda-fleet/proto';
+import { listen, type RunningGrpcServer } from './listen.js';
 
 export interface FleetServerOptions {
   readonly host: string;
@@ -10,13 +10,7 @@ export interface FleetServerOptions {
   readonly tls: { readonly ca: Buffer; readonly cert: Buffer; readonly key: Buffer };
 }
 
-export interface RunningFleetServer {
-  readonly port: number;
-  /** Resolves when the port is closed. Bidirectional streams never end by themselves, so it forces them. */
-  close(): Promise<void>;
-}
-
-const CLOSE_GRACE_MS = 500;
+export type RunningFleetServer = RunningGrpcServer;
 
 /** Serves the link. Rejects when the port is taken. */
 export async function startFleetServer(
@@ -31,22 +25,5 @@ export async function startFleetServer(
   });
   server.addService(FleetServiceService, service);
   const { ca, cert, key } = options.tls;
-  const credentials = ServerCredentials.createSsl(ca, [{ cert_chain: cert, private_key: key }], true);
-  const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync(`${options.host}:${options.port}`, credentials, (err, bound) =>
-      err ? reject(err) : resolve(bound),
-    );
-  });
-  return {
-    port,
-    close: async () => {
-      const closed = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
-      try {
-        await withDeadline('closing the link server', CLOSE_GRACE_MS, closed);
-      } catch (err) {
-        if (!(err instanceof DeadlineExceeded)) throw err;
-        server.forceShutdown();
-      }
-    },
-  };
+  return await listen(server, options, ServerCredentials.createSsl(ca, [{ cert_chain: cert, private_key: key }], true));
 }

@@ -1,19 +1,31 @@
-import { type Metadata, type ServerDuplexStream, type ServerWritableStream, status } from '@grpc/grpc-js';
-import { errorText, FleetError } from '@lambda-fleet/common/errors';
+import {
+  type Metadata,
+  type ServerDuplexStream,
+  type ServerUnaryCall,
+  type ServerWritableStream,
+  type sendUnaryData,
+  status,
+} from '@grpc/grpc-js';
+import type { NodeCertificate } from '@lambda-fleet/common/certificates/node-certificate';
+import { FleetError } from '@lambda-fleet/common/errors';
 import { CHUNK_BYTES_MAX } from '@lambda-fleet/common/limits';
 import type { Logger } from '@lambda-fleet/common/logger';
 import type {
   AgentFrame,
   ArtifactChunk,
+  Certificate,
   ControlFrame,
   FetchArtifactRequest,
   FleetServiceServer,
   Hello,
+  RenewRequest,
 } from '@lambda-fleet/proto';
 import type { NodeRegistry } from '../nodes/node-registry.js';
 import { HEARTBEAT_MS, NodeSession, type SessionEvents } from '../nodes/node-session.js';
+import { callError, isCallError } from './call-error.js';
+import { certificateError } from './enrollment-server.js';
 import { hasLayers, type Layers, putLayer } from './layer-calls.js';
-import { peerNodeId } from './peer-identity.js';
+import { peerNode, REMOVED, type RevokedPeers } from './peer-identity.js';
 
 /** The only protocol version there is. */
 const PROTOCOL = 1;
@@ -27,6 +39,10 @@ export interface FleetServiceOptions {
   /** Streams an artifact in chunks of at most 64 KiB. */
   readonly readArtifact: (projectId: string, sha256: string) => AsyncIterable<Uint8Array>;
   readonly layers: Layers;
+  /** Asked at every call. */
+  readonly revoked: RevokedPeers;
+  /** Issues the next certificate of a node. Undefined where the key of the fleet's authority is not. */
+  readonly renew: ((node: NodeCertificate, request: Uint8Array) => Promise<Certificate>) | undefined;
   /** Why a node may not join, or undefined. */
   readonly refuseHello: (hello: Hello) => string | undefined;
   /** A node said Hello and was welcomed. */
@@ -42,23 +58,25 @@ export function createFleetService(options: FleetServiceOptions): FleetServiceSe
     fetchArtifact: (call) => void fetchArtifact(call, options),
     hasLayers: (call, answer) => void hasLayers(call, answer, options),
     putLayer: (call, answer) => void putLayer(call, answer, options),
-    renew: (_call, answer) => answer(statusError(status.UNIMPLEMENTED, 'this control plane issues no certificates')),
+    renew: (call, answer) => void renew(call, answer, options),
   };
 }
 
 type Stream = ServerDuplexStream<AgentFrame, ControlFrame>;
 
 function connect(call: Stream, options: FleetServiceOptions): void {
-  const { registry, events, log } = options;
-  let nodeId: string;
-  try {
-    nodeId = peerNodeId(call);
-  } catch (err) {
-    fail(call, status.UNAUTHENTICATED, errorText(err));
-    return;
-  }
+  const { registry, events, revoked, log } = options;
+  const node = identify(call, revoked);
+  if (node === undefined) return;
+  const { nodeId } = node;
   let session: NodeSession | undefined;
+  let over = false;
   const helloTimer = setTimeout(() => fail(call, status.DEADLINE_EXCEEDED, 'no Hello'), HELLO_DEADLINE_MS);
+  const unwatch = revoked.watch(node, () => {
+    log.warn({ node: nodeId, session: session?.id }, 'node_cut_off');
+    // Ends the session too, with this reason.
+    fail(call, status.UNAUTHENTICATED, REMOVED);
+  });
 
   const greet = (hello: Hello): void => {
     clearTimeout(helloTimer);
@@ -88,6 +106,8 @@ function connect(call: Stream, options: FleetServiceOptions): void {
 
   call.on('data', (frame: AgentFrame) => {
     for (const message of frame.messages) {
+      // A stream that was refused must not become a session by what still comes.
+      if (over) return;
       if (session !== undefined) session.receive(message);
       else if (message.message?.$case === 'hello') greet(message.message.value);
       else fail(call, status.FAILED_PRECONDITION, 'the first message must be Hello');
@@ -95,21 +115,19 @@ function connect(call: Stream, options: FleetServiceOptions): void {
   });
   call.on('drain', () => session?.drained());
   onEnded(call, (reason) => {
+    over = true;
     clearTimeout(helloTimer);
+    unwatch();
     session?.close(reason);
     call.end();
   });
 }
 
 /** The bulk stream of a session that already exists; its end is the session's end. */
-function transfer(call: Stream, { registry, events, log }: FleetServiceOptions): void {
-  let session: NodeSession | undefined;
-  try {
-    session = registry.session(peerNodeId(call));
-  } catch (err) {
-    fail(call, status.UNAUTHENTICATED, errorText(err));
-    return;
-  }
+function transfer(call: Stream, { registry, events, revoked, log }: FleetServiceOptions): void {
+  const node = identify(call, revoked);
+  if (node === undefined) return;
+  const session = registry.session(node.nodeId);
   const claimed = firstValue(call.metadata, 'lambda-session');
   if (session === undefined || session.id !== claimed) {
     fail(call, status.FAILED_PRECONDITION, 'no such session of this node');
@@ -138,14 +156,12 @@ async function fetchArtifact(
 ): Promise<void> {
   const { sha256 } = call.request;
   try {
-    const session = options.registry.session(peerNodeId(call));
-    const projectId = session?.projectOfArtifact(sha256);
-    if (projectId === undefined) {
-      // The same answer whether it exists or not: a node learns only of what it was told to run.
-      call.emit('error', statusError(status.NOT_FOUND, 'no such artifact for this node'));
-      return;
-    }
+    const node = peerNode(call, options.revoked);
+    const projectId = options.registry.session(node.nodeId)?.projectOfArtifact(sha256);
+    // The same answer whether it exists or not: a node learns only of what it was told to run.
+    if (projectId === undefined) throw callError(status.NOT_FOUND, 'no such artifact for this node');
     for await (const chunk of options.readArtifact(projectId, sha256)) {
+      if (options.revoked.isRevoked(node)) throw callError(status.UNAUTHENTICATED, REMOVED);
       for (let at = 0; at < chunk.length; at += CHUNK_BYTES_MAX) {
         if (call.cancelled) return;
         const more = call.write({ data: Buffer.from(chunk.subarray(at, at + CHUNK_BYTES_MAX)) });
@@ -154,9 +170,40 @@ async function fetchArtifact(
     }
     call.end();
   } catch (err) {
+    if (isCallError(err)) {
+      call.emit('error', err);
+      return;
+    }
     options.log.error({ err, sha256 }, 'artifact_read_failed');
     const code = err instanceof FleetError && err.retryable ? status.UNAVAILABLE : status.INTERNAL;
-    call.emit('error', statusError(code, 'the artifact could not be read'));
+    call.emit('error', callError(code, 'the artifact could not be read'));
+  }
+}
+
+/** Who the node is, is in its certificate. What it asks for is a newer one, for a key that it shows to have. */
+async function renew(
+  call: ServerUnaryCall<RenewRequest, Certificate>,
+  answer: sendUnaryData<Certificate>,
+  options: FleetServiceOptions,
+): Promise<void> {
+  try {
+    const node = peerNode(call, options.revoked);
+    if (options.renew === undefined) {
+      throw callError(status.UNIMPLEMENTED, 'this control plane issues no certificates; ask another one');
+    }
+    answer(null, await options.renew(node, call.request.certificateRequest));
+  } catch (err) {
+    answer(isCallError(err) ? err : certificateError(err, options.log));
+  }
+}
+
+/** The node that opened the stream; undefined when the stream was refused. */
+function identify(call: Stream, revoked: RevokedPeers): NodeCertificate | undefined {
+  try {
+    return peerNode(call, revoked);
+  } catch (err) {
+    call.emit('error', err);
+    return undefined;
   }
 }
 
@@ -186,11 +233,7 @@ function onEnded(call: Stream, listener: (reason: string) => void): void {
 
 /** grpc-js sends a status for an emitted error; `destroy` would end the stream without one and leave the peer waiting. */
 function fail(call: Stream, code: status, details: string): void {
-  call.emit('error', statusError(code, details));
-}
-
-function statusError(code: status, details: string) {
-  return Object.assign(new Error(details), { code, details });
+  call.emit('error', callError(code, details));
 }
 
 function firstValue(metadata: Metadata, key: string): string | undefined {

@@ -6,7 +6,8 @@ import type { HasLayersRequest, HasLayersResponse, ImageLayer, LayerPart, PutLay
 import type { Artifact } from '../artifacts/postgres-artifact-store.js';
 import type { NodeRegistry } from '../nodes/node-registry.js';
 import type { GivenBuild } from '../nodes/session-builds.js';
-import { peerNodeId } from './peer-identity.js';
+import { callError, isCallError } from './call-error.js';
+import { peerNode, type RevokedPeers } from './peer-identity.js';
 
 /** Where layers are kept. */
 export interface Layers {
@@ -17,6 +18,7 @@ export interface Layers {
 export interface LayerCallsOptions {
   readonly registry: NodeRegistry;
   readonly layers: Layers;
+  readonly revoked: RevokedPeers;
   readonly log: Logger;
 }
 
@@ -86,7 +88,7 @@ async function* dataOf(parts: AsyncIterator<LayerPart>, heard: () => void): Asyn
 function admit(given: GivenBuild, layer: ImageLayer | undefined): ImageLayer {
   if (layer === undefined || !SHA256.test(layer.sha256) || !Number.isSafeInteger(layer.bytes)) throw malformed();
   if (given.sentBytes + layer.bytes > given.build.imageBytesMax) {
-    throw statusError(status.RESOURCE_EXHAUSTED, 'the layers are larger than the image may be');
+    throw callError(status.RESOURCE_EXHAUSTED, 'the layers are larger than the image may be');
   }
   given.sentBytes += layer.bytes;
   return layer;
@@ -96,22 +98,18 @@ function admit(given: GivenBuild, layer: ImageLayer | undefined): ImageLayer {
 function givenBuild(
   call: ServerUnaryCall<unknown, unknown> | ServerReadableStream<unknown, unknown>,
   buildId: string,
-  { registry }: LayerCallsOptions,
+  { registry, revoked }: LayerCallsOptions,
 ): GivenBuild {
-  const given = registry.session(peerNodeId(call))?.builds.get(buildId);
-  if (given === undefined) throw statusError(status.PERMISSION_DENIED, 'no such build of this node');
+  const given = registry.session(peerNode(call, revoked).nodeId)?.builds.get(buildId);
+  if (given === undefined) throw callError(status.PERMISSION_DENIED, 'no such build of this node');
   return given;
 }
 
-const malformed = () => statusError(status.INVALID_ARGUMENT, 'malformed');
-
-function statusError(code: status, details: string) {
-  return Object.assign(new Error(details), { code, details });
-}
+const malformed = () => callError(status.INVALID_ARGUMENT, 'malformed');
 
 function toStatus(err: unknown, log: Logger) {
-  if (err instanceof Error && 'code' in err && typeof err.code === 'number' && 'details' in err) return err as never;
+  if (isCallError(err)) return err;
   log.warn({ err }, 'layer_call_failed');
-  if (!(err instanceof FleetError)) return statusError(status.INTERNAL, 'the layer could not be stored');
-  return statusError(err.retryable ? status.UNAVAILABLE : status.INVALID_ARGUMENT, err.message);
+  if (!(err instanceof FleetError)) return callError(status.INTERNAL, 'the layer could not be stored');
+  return callError(err.retryable ? status.UNAVAILABLE : status.INVALID_ARGUMENT, err.message);
 }

@@ -10,6 +10,7 @@ import { executionRoutes } from './execution-routes.js';
 import { fleetRoutes } from './fleet-routes.js';
 import { functionRoutes } from './function-routes.js';
 import { jobRoutes } from './job-routes.js';
+import { joinRoutes } from './join-routes.js';
 import { logRoutes } from './log-routes.js';
 import { metricRoutes } from './metric-routes.js';
 import { scheduleRoutes } from './schedule-routes.js';
@@ -20,6 +21,7 @@ const unused = {} as never;
 describe('route policies', () => {
   const routes: readonly ApiRoute[] = [
     ...fleetRoutes({ listNodes: unused, readiness: unused, registry: new Registry() }),
+    ...joinRoutes({ tokens: unused, ports: unused, removeNode: unused, budget: unused }),
     ...functionRoutes({ functions: unused, deployer: unused, testRuns: unused, budget: unused, functionUrl: unused }),
     ...buildRoutes({ runner: unused, table: unused, feed: unused, budget: unused, stopping: unused }),
     ...logRoutes({ functions: unused, logs: unused, feed: unused, stopping: unused }),

@@ -33,7 +33,7 @@ const DISCONNECTED = {
 /** @throws FleetError `unavailable` */
 export async function listNodes(store: NodeStore, registry: NodeRegistry): Promise<NodeStatus[]> {
   const connected = new Map(registry.list().map((node) => [node.id, node]));
-  const stored = await store.list();
+  const stored = await store.list([...connected.keys()]);
   return stored.map((node) => {
     const now = connected.get(node.id);
     if (now === undefined) return { ...node, ...DISCONNECTED };

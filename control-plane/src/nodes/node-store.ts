@@ -48,12 +48,16 @@ export class NodeStore {
     );
   }
 
-  async list(): Promise<StoredNode[]> {
+  /** Without nodes that were removed and have not joined again, unless they are among these, which are connected now. */
+  async list(connected: readonly string[] = []): Promise<StoredNode[]> {
     return await this.database.run(
       'list nodes',
       (sql) => sql<StoredNode[]>`
         SELECT id, eligible, labels, isolation, runtimes, architecture, agent_version, last_seen_at
-        FROM nodes WHERE project_id = ${PROJECT} ORDER BY id`,
+        FROM nodes
+        WHERE project_id = ${PROJECT}
+          AND (revoked_at IS NULL OR certificate_expires_at IS NOT NULL OR id IN (SELECT jsonb_array_elements_text(${sql.json([...connected])})))
+        ORDER BY id`,
     );
   }
 }
