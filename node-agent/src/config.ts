@@ -1,6 +1,8 @@
 import { availableParallelism, totalmem } from 'node:os';
 import { resolve } from 'node:path';
+import { NODE_ID } from '@lambda-fleet/common/certificates/node-certificate';
 import { fileContent, LOG_LEVELS, parseEnvironment } from '@lambda-fleet/common/environment';
+import { Secret } from '@lambda-fleet/common/secret';
 import { z } from 'zod';
 import { CHANNEL_TRANSPORTS, type ChannelTransport } from './drivers/docker/engine-location.js';
 import type { BuildLimits } from './images/image-builder.js';
@@ -9,6 +11,9 @@ import type { BuildLimits } from './images/image-builder.js';
 const DEFAULT_MEMORY_MB = Math.floor((totalmem() / 1024 / 1024) * 0.75);
 
 const MB = 1024 * 1024;
+
+/** Where a control plane lets machines join, unless it is told otherwise. */
+const ENROLL_PORT = 7071;
 
 const DEFAULT_SLOTS = Math.max(8, 8 * availableParallelism());
 
@@ -22,10 +27,19 @@ const schema = z.object({
   LAMBDA_DRIVER: z.enum(['docker', 'process']),
   /** How the Docker driver speaks with its sandboxes. */
   LAMBDA_CHANNEL_TRANSPORT: z.enum(CHANNEL_TRANSPORTS).default('auto'),
-  /** PEM files. The certificate's common name is this node's id. */
-  LAMBDA_TLS_CA: fileContent('the CA certificate'),
-  LAMBDA_TLS_CERT: fileContent('the certificate'),
-  LAMBDA_TLS_KEY: fileContent('the private key'),
+  /** PEM files instead of a join token: all three or none. The certificate's common name is this node's id. */
+  LAMBDA_TLS_CA: fileContent('the CA certificate').optional(),
+  LAMBDA_TLS_CERT: fileContent('the certificate').optional(),
+  LAMBDA_TLS_KEY: fileContent('the private key').optional(),
+  /** What `lambda node join-token` printed: lets this machine join when it has no certificate, or gets it a new one. */
+  LAMBDA_JOIN_TOKEN: z.string().optional(),
+  /** The id to join with; the host's name otherwise. */
+  LAMBDA_NODE_ID: z.string().regex(NODE_ID, 'must be 1 to 63 characters of a-z, 0-9, "." and "-"').optional(),
+  /** `host:port` where to join; the control plane's host and port 7071 otherwise. */
+  LAMBDA_ENROLL_ADDRESS: z
+    .string()
+    .regex(/^.+:\d+$/, 'must be host:port')
+    .optional(),
   /** Memory that sandboxes may use together. */
   LAMBDA_MEMORY_MB: z.coerce.number().int().min(128).default(DEFAULT_MEMORY_MB),
   /** Sandboxes at once. */
@@ -64,7 +78,14 @@ export interface AgentConfig {
   readonly dataDir: string;
   readonly driver: 'docker' | 'process';
   readonly channelTransport: ChannelTransport;
-  readonly tls: { readonly ca: Buffer; readonly cert: Buffer; readonly key: Buffer };
+  /** Undefined: the certificate is in the data directory, or is to be got with a join token. */
+  readonly tls: { readonly ca: Buffer; readonly cert: Buffer; readonly key: Buffer } | undefined;
+  readonly join: {
+    readonly token: Secret | undefined;
+    readonly nodeId: string | undefined;
+    /** `host:port` */
+    readonly address: string;
+  };
   readonly memoryBytes: number;
   readonly slots: number;
   readonly blanks: number;
@@ -89,7 +110,12 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): AgentConfig {
     dataDir: resolve(value.LAMBDA_DATA_DIR),
     driver: value.LAMBDA_DRIVER,
     channelTransport: value.LAMBDA_CHANNEL_TRANSPORT,
-    tls: { ca: value.LAMBDA_TLS_CA, cert: value.LAMBDA_TLS_CERT, key: value.LAMBDA_TLS_KEY },
+    tls: tlsOf(value),
+    join: {
+      token: value.LAMBDA_JOIN_TOKEN === undefined ? undefined : new Secret(value.LAMBDA_JOIN_TOKEN.trim()),
+      nodeId: value.LAMBDA_NODE_ID,
+      address: value.LAMBDA_ENROLL_ADDRESS ?? value.LAMBDA_CONTROL_PLANE.replace(/\d+$/, `${ENROLL_PORT}`),
+    },
     memoryBytes: value.LAMBDA_MEMORY_MB * 1024 * 1024,
     slots: value.LAMBDA_SLOTS,
     blanks: value.LAMBDA_BLANKS,
@@ -128,6 +154,15 @@ export function readDoctorConfig(env: NodeJS.ProcessEnv = process.env): DoctorCo
     dockerHost: value.DOCKER_HOST,
     runtimeDir: value.XDG_RUNTIME_DIR,
   };
+}
+
+/** @throws Error when there are some of the files and not all */
+function tlsOf({ LAMBDA_TLS_CA: ca, LAMBDA_TLS_CERT: cert, LAMBDA_TLS_KEY: key }: z.output<typeof schema>) {
+  if (ca !== undefined && cert !== undefined && key !== undefined) return { ca, cert, key };
+  if (ca === undefined && cert === undefined && key === undefined) return undefined;
+  throw new Error(
+    'The agent cannot start with this environment. LAMBDA_TLS_CA, LAMBDA_TLS_CERT and LAMBDA_TLS_KEY belong together: give all three, or none and a join token.',
+  );
 }
 
 function buildsOf(value: z.output<typeof schema>) {

@@ -1,8 +1,7 @@
-import { randomUUID, X509Certificate } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { arch, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { credentials } from '@grpc/grpc-js';
 import { defaultDockerHost } from '@lambda-fleet/common/docker-host';
 import type { Lifecycle } from '@lambda-fleet/common/lifecycle';
 import type { Logger } from '@lambda-fleet/common/logger';
@@ -10,6 +9,8 @@ import { runtimeEntry } from '@lambda-fleet/runtime-node';
 import type { AgentConfig } from './config.js';
 import { type Host, openHost } from './host/open-host.js';
 import { ownerOf } from './host/owner.js';
+import { type OpenedIdentity, openIdentity } from './identity/open-identity.js';
+import { Renewal } from './identity/renewal.js';
 import { ImageBuilder, type ImageBuilderOptions } from './images/image-builder.js';
 import { ImageEngine } from './images/image-engine.js';
 import { LayerSender } from './images/layer-sender.js';
@@ -40,7 +41,9 @@ export async function wireAgent(
   lifecycle: Lifecycle,
   onWelcomed: () => void,
 ): Promise<void> {
-  const nodeId = nodeIdOf(config.tls.cert);
+  const opened = await openIdentity({ tls: config.tls, dataDir: config.dataDir, join: config.join, log });
+  const { identity } = opened;
+  const { nodeId } = identity;
   // The cache fetches over the link, which is made from what the host offers.
   let fetchArtifact: FetchArtifact = () => {
     throw new Error('the link is not up yet');
@@ -73,10 +76,12 @@ export async function wireAgent(
     layers: new LayerSender(() => bulkClient()),
     log,
   });
-  const { ca, cert, key } = config.tls;
   const link = new Link({
     address: config.controlPlane,
-    credentials: credentials.createSsl(ca, key, cert),
+    // Read at each connection.
+    get credentials() {
+      return identity.credentials;
+    },
     hello: {
       protocolMin: PROTOCOL,
       protocolMax: PROTOCOL,
@@ -118,6 +123,20 @@ export async function wireAgent(
     'agent_started',
   );
   link.start();
+  keepRenewed(opened, config, log, lifecycle);
+}
+
+/** Certificates that were given as files are looked after by whoever gave them. */
+function keepRenewed(
+  { identity, files }: OpenedIdentity,
+  config: AgentConfig,
+  log: Logger,
+  lifecycle: Lifecycle,
+): void {
+  if (files === undefined) return;
+  const renewal = new Renewal({ identity, files, addresses: () => [config.controlPlane], log });
+  lifecycle.onClose('renewal', () => renewal.close());
+  renewal.start();
 }
 
 async function serveMetrics(host: Host, port: number, log: Logger, lifecycle: Lifecycle): Promise<AgentMetrics> {
@@ -157,12 +176,4 @@ async function openBuilder(
   const owner = await ownerOf(nodeId, dataDir);
   over.log.warn({ ...builds }, 'builds_allowed: steps of Dockerfiles run as root in containers, with a network');
   return ImageBuilder.open({ ...over, engine, directory: join(dataDir, 'builds'), owner, limits, network });
-}
-
-/** A node is who its certificate says it is. */
-function nodeIdOf(certificate: Buffer): string {
-  const subject = new X509Certificate(certificate).subject;
-  const name = /^CN=(.+)$/m.exec(subject)?.[1];
-  if (name === undefined) throw new Error("The agent's certificate has no common name, which is the node's id.");
-  return name;
 }
