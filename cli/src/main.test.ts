@@ -982,3 +982,47 @@ describe('lambda schedule', () => {
     );
   });
 });
+
+describe('lambda node', () => {
+  const CREATED = {
+    ...{ id: 'a1b2c3d4e5', token: 'lfj_a1b2c3d4e5_secret.pin', expiresAt: '2026-01-02T03:04:05.000Z' },
+    ...{ nodeId: 'node-7', controlPlanePort: 7070, enrollPort: 7071 },
+  };
+
+  it('join-token prints the token alone, and what to start the agent with on standard error', async () => {
+    answer = (_request, response) => json(response, 201, CREATED);
+    const result = await lambda(['node', 'join-token', '--node', 'node-7', '--expires', '5m']);
+    expect(result).toMatchObject({ status: 0, stdout: `${CREATED.token}\n` });
+    expect(received[0]).toMatchObject({ method: 'POST', url: '/api/join-tokens' });
+    expect(JSON.parse(received[0]?.body.toString() ?? '')).toEqual({ nodeId: 'node-7', expiresInMinutes: 5 });
+    const lines = result.stderr.split('\n').map((line) => line.trim());
+    expect(lines).toContain('LAMBDA_CONTROL_PLANE=127.0.0.1:7070');
+    expect(lines).toContain('LAMBDA_ENROLL_ADDRESS=127.0.0.1:7071');
+    expect(lines).toContain('LAMBDA_NODE_ID=node-7');
+    expect(lines).toContain(`LAMBDA_JOIN_TOKEN=${CREATED.token}`);
+    const asName = await lambda(['node', 'join-token', '-o', 'name']);
+    expect(asName.stdout).toBe(`${CREATED.id}\n`);
+    const asJson = await lambda(['node', 'join-token', '-o', 'json']);
+    expect(JSON.parse(asJson.stdout)).toEqual(CREATED);
+  });
+
+  it('join-token takes no time over 15 minutes and no part of a minute', async () => {
+    for (const expires of ['16m', '0m', '90s', '1h', 'soon']) {
+      expect((await lambda(['node', 'join-token', '--expires', expires])).status).toBe(2);
+    }
+    expect(received).toEqual([]);
+  });
+
+  it('rm removes each node, and says that there is none with exit status 3', async () => {
+    answer = (request, response) => {
+      if (request.url === '/api/nodes/gone') error(response, 404, 'node_not_found', 'There is no node gone.');
+      else response.writeHead(204).end();
+    };
+    expect(await lambda(['node', 'rm', '-y', 'node-1', 'a/b'])).toMatchObject({ status: 0, stdout: '' });
+    expect(received.map(({ method, url }) => `${method} ${url}`)).toEqual([
+      'DELETE /api/nodes/node-1',
+      'DELETE /api/nodes/a%2Fb',
+    ]);
+    expect((await lambda(['node', 'rm', '-y', 'gone'])).status).toBe(3);
+  });
+});

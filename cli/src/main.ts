@@ -13,6 +13,7 @@ import { addAsyncCommand } from './async-command.js';
 import { CliError } from './cli-error.js';
 import { readConfig } from './config.js';
 import { EXIT } from './exit-codes.js';
+import { addJoinCommands } from './join-commands.js';
 import { Output } from './output.js';
 import { addQueueCommands, addReplayCommand } from './queue-commands.js';
 import { addScheduleCommands } from './schedule-commands.js';
@@ -73,6 +74,7 @@ function buildProgram(session: Session): Command {
   addQueueCommands(program, session);
   addReplayCommand(program, session);
   addScheduleCommands(program, session);
+  addNodeCommands(program, session);
   addUp(program, session);
   addAgentCommands(program, session);
   return program;
@@ -260,6 +262,11 @@ function addJobCommands(program: Command, session: Session): void {
       const { cancelJobs } = await import('./commands/jobs.js');
       await cancelJobs(session, ids, command.optsWithGlobals());
     });
+}
+
+function addNodeCommands(program: Command, session: Session): void {
+  const node = program.command('node').description('the machines of the fleet: join-token, rm');
+  addJoinCommands(node, session);
 }
 
 function addUp(program: Command, session: Session): void {

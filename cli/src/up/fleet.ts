@@ -33,7 +33,9 @@ export class Fleet {
         ...tlsVariables(await this.#pki.controlPlane()),
         LAMBDA_HTTP_HOST: this.options.host,
         LAMBDA_HTTP_PORT: String(this.options.httpPort),
+        LAMBDA_TLS_CA_KEY: this.#pki.authorityKey,
         LAMBDA_GRPC_PORT: String(this.options.grpcPort),
+        LAMBDA_ENROLL_PORT: String(await this.#enrollPort()),
         DATABASE_URL: databaseUrl,
         LAMBDA_API_KEY_FILE: this.dataDir.apiKey,
         LAMBDA_DEV: 'true',
@@ -63,7 +65,7 @@ export class Fleet {
             LAMBDA_DRIVER: driver,
             LAMBDA_MEMORY_MB: String(memoryMb),
             LAMBDA_SLOTS: String(slots),
-            LAMBDA_METRICS_PORT: String(await metricsPort(this.options.grpcPort + number)),
+            LAMBDA_METRICS_PORT: String(await orFreePort(this.options.grpcPort + 1 + number)),
             ...(this.options.builds === true ? { LAMBDA_BUILDS: 'true' } : {}),
             LAMBDA_LOG_LEVEL: this.config.logLevel,
           },
@@ -71,6 +73,15 @@ export class Fleet {
       );
     }
     return programs;
+  }
+
+  /** HTTP is not served yet and would not be seen there. */
+  async #enrollPort(): Promise<number> {
+    const wanted = this.options.grpcPort + 1;
+    for (;;) {
+      const port = await orFreePort(wanted === this.options.httpPort ? wanted + 1 : wanted);
+      if (port !== this.options.httpPort) return port;
+    }
   }
 
   log(name: string): LogFile {
@@ -86,7 +97,7 @@ export class Fleet {
 }
 
 /** The wanted port, or a free one when somebody has it. */
-async function metricsPort(wanted: number): Promise<number> {
+async function orFreePort(wanted: number): Promise<number> {
   const need = { port: wanted, host: '127.0.0.1', flag: '' };
   const isFree = wanted <= 65_535 && (await takenPorts([need], 0)).length === 0;
   return isFree ? wanted : await freePort(need.host);

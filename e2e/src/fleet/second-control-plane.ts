@@ -19,7 +19,7 @@ export class SecondControlPlane {
   static async start(fleet: Fleet): Promise<SecondControlPlane> {
     const first = (await descendantsOf(fleet.process.pid ?? 0)).find(({ command }) => command.includes(SCRIPT));
     if (first === undefined) throw new Error('no control plane runs');
-    const own = { LAMBDA_HTTP_PORT: '0', LAMBDA_GRPC_PORT: '0', LAMBDA_CRASH_FILE: '' };
+    const own = { LAMBDA_HTTP_PORT: '0', LAMBDA_GRPC_PORT: '0', LAMBDA_ENROLL_PORT: '0', LAMBDA_CRASH_FILE: '' };
     const second = new SecondControlPlane({ ...(await environmentOf(first.pid)), ...own });
     second.#spawn();
     return second;
