@@ -16,6 +16,11 @@ const schema = z.object({
   LAMBDA_GRPC_PORT: port.default(7070),
   /** Where machines join, at the host of the link; served where LAMBDA_TLS_CA_KEY is. */
   LAMBDA_ENROLL_PORT: port.default(7071),
+  /** `host:port` at which agents reach this replica, for the other replicas to announce. The certificate has to name the host. */
+  LAMBDA_ADVERTISE_GRPC: z
+    .string()
+    .regex(/^(\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253}):\d{1,5}$/, 'must be host:port')
+    .optional(),
   /** Functions are served by Host as `<name>.<domain>`. */
   LAMBDA_DOMAIN: z
     .string()
@@ -73,6 +78,8 @@ export interface ControlPlaneConfig {
   readonly grpcHost: string;
   readonly grpcPort: number;
   readonly enrollPort: number;
+  /** Undefined announces nothing. */
+  readonly advertisedGrpc: string | undefined;
   readonly domain: string;
   readonly databaseUrl: Secret;
   readonly apiKeyFile: string | undefined;
@@ -104,6 +111,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): ControlPlaneCo
     grpcHost: value.LAMBDA_GRPC_HOST,
     grpcPort: value.LAMBDA_GRPC_PORT,
     enrollPort: value.LAMBDA_ENROLL_PORT,
+    advertisedGrpc: value.LAMBDA_ADVERTISE_GRPC,
     domain: value.LAMBDA_DOMAIN,
     databaseUrl: new Secret(value.DATABASE_URL),
     apiKeyFile: value.LAMBDA_API_KEY_FILE === undefined ? undefined : resolve(value.LAMBDA_API_KEY_FILE),

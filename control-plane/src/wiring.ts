@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Lifecycle } from '@lambda-fleet/common/lifecycle';
@@ -73,7 +74,9 @@ import { NodeRegistry } from './nodes/node-registry.js';
 import { NodeStore } from './nodes/node-store.js';
 import { NodeTracker } from './nodes/node-tracker.js';
 import { Readiness } from './nodes/readiness.js';
+import { ReplicaDirectory } from './nodes/replica-directory.js';
 import { Revocations } from './nodes/revocations.js';
+import { knowsLeases, sendWelcome } from './nodes/welcome.js';
 import { DueTicks } from './schedules/due-ticks.js';
 import { ScheduleTable } from './schedules/schedule-table.js';
 import { ScheduleTicker } from './schedules/schedule-ticker.js';
@@ -236,8 +239,20 @@ export async function wireControlPlane(
   const revocations = new Revocations({ database, notifications, log });
   await revocations.start();
   lifecycle.onClose('revocations', () => revocations.close());
+  const directory = new ReplicaDirectory({
+    database,
+    address: config.advertisedGrpc,
+    onChange: () => {
+      for (const session of registry.sessions()) if (knowsLeases(session)) sendWelcome(session, replica);
+    },
+    log,
+  });
+  lifecycle.onClose('replica directory', () => directory.close());
+  const replica = { id: randomUUID(), peers: directory.peers };
+  await directory.beat();
   const fleetServer = await startFleetServer(
     createFleetService({
+      replica,
       registry,
       events: {
         onCapacity: (session) => registry.capacityChanged(session),

@@ -239,7 +239,11 @@ const options = (nodeId: string, token?: string) => ({
   tls: undefined,
   dataDir: join(folder, nodeId),
   join: {
-    ...{ token: token === undefined ? undefined : new Secret(token), nodeId, address: `localhost:${first.enrollPort}` },
+    ...{
+      token: token === undefined ? undefined : new Secret(token),
+      nodeId,
+      addresses: [`localhost:${first.enrollPort}`],
+    },
   },
 });
 
@@ -294,7 +298,7 @@ describe("an agent's identity", () => {
     const still = await openIdentity({ ...options('node-stubborn', used), log: silent });
     expect(still.identity.files).toEqual(identity.files);
     const unreachable = { ...options('node-stubborn', await joinToken('node-stubborn')), log: silent };
-    const alone = await openIdentity({ ...unreachable, join: { ...unreachable.join, address: 'localhost:1' } });
+    const alone = await openIdentity({ ...unreachable, join: { ...unreachable.join, addresses: ['localhost:1'] } });
     expect(alone.identity.files).toEqual(identity.files);
   });
 

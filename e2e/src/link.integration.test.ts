@@ -31,8 +31,8 @@ import { NodeRegistry } from '../../control-plane/src/nodes/node-registry.js';
 import type { NodeSession } from '../../control-plane/src/nodes/node-session.js';
 import { LayerSender } from '../../node-agent/src/images/layer-sender.js';
 import type { AgentInvocation, InvocationSink } from '../../node-agent/src/invocations/invocation.js';
+import { AgentLinks, type LinkRunner } from '../../node-agent/src/link/agent-links.js';
 import { fetchArtifactOver } from '../../node-agent/src/link/fetch-artifact.js';
-import { Link, type LinkRunner } from '../../node-agent/src/link/link.js';
 import type { LinkBuilder } from '../../node-agent/src/link/link-builds.js';
 
 const log = pino({ level: 'silent' });
@@ -67,6 +67,7 @@ class ControlPlane {
 
   async start(port = 0): Promise<this> {
     const service = createFleetService({
+      replica: { id: randomUUID(), peers: () => [] },
       registry: this.registry,
       events: {
         onCapacity: () => {},
@@ -157,7 +158,7 @@ class EchoRunner implements LinkRunner {
   cancel(): void {}
   forget(): void {}
   warm(): void {}
-  clearWarm(): void {}
+  cancelAll(): void {}
   capacity(): Capacity {
     return CAPACITY;
   }
@@ -196,13 +197,14 @@ function agent(
 ) {
   const runner = new EchoRunner();
   const cert = options.cert ?? nodeCert;
-  const link = new Link({
-    address: `localhost:${controlPlane.server?.port}`,
-    credentials: credentials.createSsl(
-      Buffer.from(authority.certificatePem),
-      Buffer.from(cert.keyPem),
-      Buffer.from(cert.certificatePem),
-    ),
+  const link = new AgentLinks({
+    addresses: [`localhost:${controlPlane.server?.port}`],
+    credentials: () =>
+      credentials.createSsl(
+        Buffer.from(authority.certificatePem),
+        Buffer.from(cert.keyPem),
+        Buffer.from(cert.certificatePem),
+      ),
     hello: {
       protocolMin: 1,
       protocolMax: 1,
@@ -423,8 +425,9 @@ describe('the link', () => {
         return started[0]?.sink;
       };
       const layers = new LayerSender(() => {
-        if (link.readySession === undefined) throw new Error('down');
-        return link.readySession.bulkClient;
+        const client = link.anyReady()?.readySession?.bulkClient;
+        if (client === undefined) throw new Error('down');
+        return client;
       });
       const never = new AbortController().signal;
       const send = (more: object = {}) =>
@@ -542,7 +545,7 @@ describe('the link', () => {
     });
     const { link } = agent(controlPlane, { cert: foreign });
     await new Promise((resolve) => setTimeout(resolve, 500));
-    expect(link.readySession).toBeUndefined();
+    expect(link.anyReady()).toBeUndefined();
     expect(controlPlane.registry.size).toBe(0);
   });
 
@@ -550,7 +553,7 @@ describe('the link', () => {
     const controlPlane = await new ControlPlane().start();
     const { link } = agent(controlPlane, { isolation: ['forbidden'] });
     await new Promise((resolve) => setTimeout(resolve, 500));
-    expect(link.readySession).toBeUndefined();
+    expect(link.anyReady()).toBeUndefined();
     expect(controlPlane.registry.size).toBe(0);
   });
 });

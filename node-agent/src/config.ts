@@ -6,6 +6,7 @@ import { Secret } from '@lambda-fleet/common/secret';
 import { z } from 'zod';
 import { CHANNEL_TRANSPORTS, type ChannelTransport } from './drivers/docker/engine-location.js';
 import type { BuildLimits } from './images/image-builder.js';
+import { parseAddress, REPLICAS_MAX } from './link/replica-list.js';
 
 /** Sandboxes may use three quarters of the machine; the rest is for the system, the engine and the agent. */
 const DEFAULT_MEMORY_MB = Math.floor((totalmem() / 1024 / 1024) * 0.75);
@@ -20,9 +21,16 @@ const DEFAULT_SLOTS = Math.max(8, 8 * availableParallelism());
 /** A blank of Node uses about 45 MB while it waits, one of Python 10. */
 const DEFAULT_BLANKS = 4;
 
+/** `host:port` of each replica, comma separated. */
+const addresses = z
+  .string()
+  .transform((text) => text.split(',').map((address) => address.trim()))
+  .refine((each) => each.every((address) => parseAddress(address) !== undefined), 'must be host:port, comma separated')
+  .refine(({ length }) => length <= REPLICAS_MAX, `must have at most ${REPLICAS_MAX} addresses`);
+
 const schema = z.object({
-  /** `host:port` of the control plane's link. */
-  LAMBDA_CONTROL_PLANE: z.string().regex(/^.+:\d+$/, 'must be host:port'),
+  /** `host:port` of the link of each replica of the control plane, comma separated. A name may stand for several. */
+  LAMBDA_CONTROL_PLANE: addresses,
   LAMBDA_DATA_DIR: z.string().min(1),
   LAMBDA_DRIVER: z.enum(['docker', 'process']),
   /** How the Docker driver speaks with its sandboxes. */
@@ -35,11 +43,8 @@ const schema = z.object({
   LAMBDA_JOIN_TOKEN: z.string().optional(),
   /** The id to join with; the host's name otherwise. */
   LAMBDA_NODE_ID: z.string().regex(NODE_ID, 'must be 1 to 63 characters of a-z, 0-9, "." and "-"').optional(),
-  /** `host:port` where to join; the control plane's host and port 7071 otherwise. */
-  LAMBDA_ENROLL_ADDRESS: z
-    .string()
-    .regex(/^.+:\d+$/, 'must be host:port')
-    .optional(),
+  /** `host:port` where to join, comma separated; the control planes' hosts and port 7071 otherwise. */
+  LAMBDA_ENROLL_ADDRESS: addresses.optional(),
   /** Memory that sandboxes may use together. */
   LAMBDA_MEMORY_MB: z.coerce.number().int().min(128).default(DEFAULT_MEMORY_MB),
   /** Sandboxes at once. */
@@ -74,7 +79,8 @@ const schema = z.object({
 });
 
 export interface AgentConfig {
-  readonly controlPlane: string;
+  /** `host:port` each. */
+  readonly controlPlane: readonly string[];
   readonly dataDir: string;
   readonly driver: 'docker' | 'process';
   readonly channelTransport: ChannelTransport;
@@ -84,7 +90,7 @@ export interface AgentConfig {
     readonly token: Secret | undefined;
     readonly nodeId: string | undefined;
     /** `host:port` */
-    readonly address: string;
+    readonly addresses: readonly string[];
   };
   readonly memoryBytes: number;
   readonly slots: number;
@@ -114,7 +120,9 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): AgentConfig {
     join: {
       token: value.LAMBDA_JOIN_TOKEN === undefined ? undefined : new Secret(value.LAMBDA_JOIN_TOKEN.trim()),
       nodeId: value.LAMBDA_NODE_ID,
-      address: value.LAMBDA_ENROLL_ADDRESS ?? value.LAMBDA_CONTROL_PLANE.replace(/\d+$/, `${ENROLL_PORT}`),
+      addresses:
+        value.LAMBDA_ENROLL_ADDRESS ??
+        value.LAMBDA_CONTROL_PLANE.map((address) => address.replace(/\d+$/, `${ENROLL_PORT}`)),
     },
     memoryBytes: value.LAMBDA_MEMORY_MB * 1024 * 1024,
     slots: value.LAMBDA_SLOTS,

@@ -15,12 +15,13 @@ import { ImageBuilder, type ImageBuilderOptions } from './images/image-builder.j
 import { ImageEngine } from './images/image-engine.js';
 import { LayerSender } from './images/layer-sender.js';
 import type { FetchArtifact } from './invocations/invocation.js';
+import { AgentLinks } from './link/agent-links.js';
 import { fetchArtifactOver } from './link/fetch-artifact.js';
-import { Link } from './link/link.js';
 import type { AgentMetrics } from './metrics/agent-metrics.js';
 
 const AGENT_VERSION = '0.1.0';
-const PROTOCOL = 1;
+/** 2: several replicas, and leases. */
+const PROTOCOL = { min: 1, max: 2 };
 
 /** `runtimes/python/lambda_runtime`, from `src` as well as from `dist`. */
 const PYTHON_RUNTIME = fileURLToPath(new URL('../../runtimes/python/lambda_runtime', import.meta.url));
@@ -73,18 +74,15 @@ export async function wireAgent(
   const metrics = config.metricsPort === 0 ? undefined : await serveMetrics(host, config.metricsPort, log, lifecycle);
   const builder = await openBuilder(config, nodeId, {
     fetchArtifact: (sha256) => fetchArtifact(sha256),
-    layers: new LayerSender(() => bulkClient()),
+    layers: new LayerSender((buildId) => bulkClient(buildId)),
     log,
   });
-  const link = new Link({
-    address: config.controlPlane,
-    // Read at each connection.
-    get credentials() {
-      return identity.credentials;
-    },
+  const links = new AgentLinks({
+    addresses: config.controlPlane,
+    credentials: () => identity.credentials,
     hello: {
-      protocolMin: PROTOCOL,
-      protocolMax: PROTOCOL,
+      protocolMin: PROTOCOL.min,
+      protocolMax: PROTOCOL.max,
       agentVersion: AGENT_VERSION,
       bootId: randomUUID(),
       labels: { ...config.labels },
@@ -106,35 +104,35 @@ export async function wireAgent(
     ...(metrics === undefined ? {} : { onEnded: metrics.observeEnd }),
     log,
   });
-  fetchArtifact = fetchArtifactOver(link);
-  const bulkClient = () => {
-    const client = link.readySession?.bulkClient;
-    if (client === undefined) throw new Error('the link to the control plane is down');
+  fetchArtifact = fetchArtifactOver(links);
+  const bulkClient = (buildId: string) => {
+    const client = [...links.ready()].find((link) => link.gaveBuild(buildId))?.readySession?.bulkClient;
+    if (client === undefined) throw new Error('the link to the control plane that gave the build is down');
     return client;
   };
-  runner.onCapacityChange(() => link.capacityChanged());
-  host.onOfferChange(() => link.greetAgain());
+  runner.onCapacityChange(() => links.capacityChanged());
+  host.onOfferChange(() => links.greetAgain());
   // Closed last: the ends of what the runner stops still have to be sent.
-  lifecycle.onClose('link', () => link.close());
+  lifecycle.onClose('links', () => links.close());
   lifecycle.onClose('sandboxes', () => host.close(), RUNNER_CLOSE_MS);
   if (builder !== undefined) lifecycle.onClose('builder', () => builder.close(), BUILDER_CLOSE_MS);
   log.info(
     { node: nodeId, driver: host.driver.name, runtimes: host.runtimes.map(({ name }) => name) },
     'agent_started',
   );
-  link.start();
-  keepRenewed(opened, config, log, lifecycle);
+  links.start();
+  keepRenewed(opened, config.controlPlane, log, lifecycle);
 }
 
 /** Certificates that were given as files are looked after by whoever gave them. */
 function keepRenewed(
   { identity, files }: OpenedIdentity,
-  config: AgentConfig,
+  addresses: readonly string[],
   log: Logger,
   lifecycle: Lifecycle,
 ): void {
   if (files === undefined) return;
-  const renewal = new Renewal({ identity, files, addresses: () => [config.controlPlane], log });
+  const renewal = new Renewal({ identity, files, addresses: () => addresses, log });
   lifecycle.onClose('renewal', () => renewal.close());
   renewal.start();
 }

@@ -21,19 +21,18 @@ import type {
   RenewRequest,
 } from '@lambda-fleet/proto';
 import type { NodeRegistry } from '../nodes/node-registry.js';
-import { HEARTBEAT_MS, NodeSession, type SessionEvents } from '../nodes/node-session.js';
+import { NodeSession, type SessionEvents } from '../nodes/node-session.js';
+import { protocolFor, type Replica, sendWelcome } from '../nodes/welcome.js';
 import { callError, isCallError } from './call-error.js';
 import { certificateError } from './enrollment-server.js';
 import { hasLayers, type Layers, putLayer } from './layer-calls.js';
 import { peerNode, REMOVED, type RevokedPeers } from './peer-identity.js';
 
-/** The only protocol version there is. */
-const PROTOCOL = 1;
-
 /** How long a stream may stay silent before its Hello. */
 const HELLO_DEADLINE_MS = 10_000;
 
 export interface FleetServiceOptions {
+  readonly replica: Replica;
   readonly registry: NodeRegistry;
   readonly events: SessionEvents;
   /** Streams an artifact in chunks of at most 64 KiB. */
@@ -69,6 +68,7 @@ function connect(call: Stream, options: FleetServiceOptions): void {
   const node = identify(call, revoked);
   if (node === undefined) return;
   const { nodeId } = node;
+  const linked = call.metadata.get('lambda-linked');
   let session: NodeSession | undefined;
   let over = false;
   const helloTimer = setTimeout(() => fail(call, status.DEADLINE_EXCEEDED, 'no Hello'), HELLO_DEADLINE_MS);
@@ -80,8 +80,13 @@ function connect(call: Stream, options: FleetServiceOptions): void {
 
   const greet = (hello: Hello): void => {
     clearTimeout(helloTimer);
-    if (hello.protocolMin > PROTOCOL || hello.protocolMax < PROTOCOL) {
-      fail(call, status.FAILED_PRECONDITION, `this control plane speaks protocol ${PROTOCOL}`);
+    if (protocolFor(hello) === undefined) {
+      fail(call, status.FAILED_PRECONDITION, 'this control plane speaks no protocol of this agent');
+      return;
+    }
+    // By another address of this replica. Taking it would end the session that the agent has.
+    if (linked.includes(options.replica.id) && registry.session(nodeId)?.bootId === hello.bootId) {
+      fail(call, status.ALREADY_EXISTS, 'this agent is linked to this replica already');
       return;
     }
     const refusal = options.refuseHello(hello);
@@ -97,8 +102,7 @@ function connect(call: Stream, options: FleetServiceOptions): void {
       log,
     );
     session = created;
-    const welcome = { protocol: PROTOCOL, sessionId: created.id, heartbeatMs: HEARTBEAT_MS, peers: [] };
-    created.send({ message: { $case: 'welcome', value: welcome } }, 64);
+    sendWelcome(created, options.replica);
     registry.add(created);
     options.onWelcomed(created);
     log.info({ node: nodeId, session: created.id, agent: hello.agentVersion }, 'node_connected');

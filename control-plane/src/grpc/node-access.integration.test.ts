@@ -62,6 +62,7 @@ async function startReplica(options: { hearsNotices?: boolean; signs?: boolean }
   await revocations.start();
   const store = new NodeStore(postgres.database);
   const service = createFleetService({
+    replica: { id: 'replica', peers: () => [] },
     registry,
     events: {
       ...{ onCapacity: () => {}, onUnclaimedResult: () => {}, onLogs: () => {} },

@@ -203,7 +203,7 @@ export class Cluster {
           environment: {
             ...COMMON_ENVIRONMENT,
             LAMBDA_CONTROL_PLANE: this.#replicas.map(({ grpcPort }) => `${host}:${grpcPort}`).join(','),
-            LAMBDA_ENROLL_ADDRESS: `${host}:${this.#replicas[0]?.enrollPort}`,
+            LAMBDA_ENROLL_ADDRESS: this.#replicas.map(({ enrollPort }) => `${host}:${enrollPort}`).join(','),
             LAMBDA_NODE_ID: id,
             LAMBDA_JOIN_TOKEN: await this.#joinToken(),
             LAMBDA_DATA_DIR: await this.#made(id),

@@ -11,8 +11,8 @@ import type { StoredIdentity } from './identity-files.js';
 import { ForeignAuthority, fetchPinnedAuthority } from './pinned-authority.js';
 
 export interface EnrollOptions {
-  /** `host:port` of a control plane's enrolment. */
-  readonly address: string;
+  /** `host:port` of the enrolment of each control plane; tried in turn. */
+  readonly addresses: readonly string[];
   readonly token: string;
   readonly nodeId: string;
   /** Undefined tries until there is an answer. */
@@ -32,10 +32,11 @@ const FINAL: readonly unknown[] = [status.PERMISSION_DENIED, status.INVALID_ARGU
 /** Takes the token for a certificate. @throws EnrollmentFailed, or what the last try failed with */
 export async function enroll(options: EnrollOptions): Promise<StoredIdentity> {
   const backoff = new Backoff({ firstMs: 500, capMs: 10_000 });
-  const { address, log } = options;
+  const { addresses, log } = options;
   for (let tries = 1; ; tries += 1) {
+    const address = addresses[(tries - 1) % addresses.length] ?? '';
     try {
-      return await tryEnroll(options);
+      return await tryEnroll(address, options);
     } catch (err) {
       if (err instanceof EnrollmentFailed) throw err;
       if (err instanceof ForeignAuthority) throw new EnrollmentFailed(err.message, { cause: err });
@@ -53,7 +54,7 @@ export async function enroll(options: EnrollOptions): Promise<StoredIdentity> {
   }
 }
 
-async function tryEnroll({ address, token, nodeId, log }: EnrollOptions): Promise<StoredIdentity> {
+async function tryEnroll(address: string, { token, nodeId, log }: EnrollOptions): Promise<StoredIdentity> {
   const parts = parseJoinToken(token);
   if (parts === undefined) {
     throw new EnrollmentFailed(

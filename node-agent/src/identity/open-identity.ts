@@ -16,8 +16,8 @@ export interface OpenIdentityOptions {
     readonly token: Secret | undefined;
     /** Undefined takes the id that it has, or one that is made of the host's name. */
     readonly nodeId: string | undefined;
-    /** `host:port` */
-    readonly address: string;
+    /** `host:port` of each control plane; tried in turn. */
+    readonly addresses: readonly string[];
   };
   readonly log: Logger;
 }
@@ -50,7 +50,10 @@ export async function openIdentity({ tls, dataDir, join: asked, log }: OpenIdent
   const mayStay = present !== undefined && !lapsed && present.nodeId === nodeId;
   const triesMax = mayStay ? TRIES_MAX : undefined;
   try {
-    return { identity: await enrollAndKeep(files, { address: asked.address, token, nodeId, triesMax, log }), files };
+    return {
+      identity: await enrollAndKeep(files, { addresses: asked.addresses, token, nodeId, triesMax, log }),
+      files,
+    };
   } catch (err) {
     if (!mayStay) throw err;
     // It may have been told the wrong token; what it has still counts.

@@ -138,7 +138,7 @@ describe('an image builder', () => {
     const first = under.start(await under.context(dockerfile('RUN sleep 600')));
     const second = await under.start(await under.context(dockerfile('RUN true'))).done;
     expect(second.end).toMatchObject({ outcome: BuildOutcome.REFUSED, detail: 'it builds another image' });
-    under.builder.abandon();
+    under.builder.abandon(first.id);
     expect((await first.done).end.outcome).toBe(BuildOutcome.NODE_FAILED);
     expect((await under.build(dockerfile('CMD ["x"]'))).end.outcome).toBe(BuildOutcome.SUCCEEDED);
   });

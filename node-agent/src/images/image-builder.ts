@@ -119,7 +119,8 @@ export class ImageBuilder {
   }
 
   /** The control plane that gave the build is gone. */
-  abandon(): void {
+  abandon(buildId: string): void {
+    if (this.#running?.buildId !== buildId) return;
     this.#end(new Ended(BuildOutcome.NODE_FAILED, 'the link to the control plane broke'));
   }
 

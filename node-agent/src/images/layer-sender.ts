@@ -17,7 +17,8 @@ const TRY_AGAIN_MS = 500;
 
 /** Sends layers of builds to the artifact store, over the bulk connection of the link. */
 export class LayerSender implements StoredLayers {
-  constructor(private readonly client: () => FleetServiceClient) {}
+  /** @param client of the link that gave the build; throws when that is down */
+  constructor(private readonly client: (buildId: string) => FleetServiceClient) {}
 
   stored(buildId: string, sha256: readonly string[]): Promise<readonly ImageLayer[]> {
     return new Promise((resolve, reject) => {
@@ -25,7 +26,7 @@ export class LayerSender implements StoredLayers {
       const deadline = Date.now() + ASK_DEADLINE_MS;
       const answer = (err: Error | null, response?: HasLayersResponse) =>
         err ? reject(err) : resolve(response?.stored ?? []);
-      this.client().hasLayers(request, new Metadata(), { deadline }, answer);
+      this.client(buildId).hasLayers(request, new Metadata(), { deadline }, answer);
     });
   }
 
@@ -48,7 +49,7 @@ export class LayerSender implements StoredLayers {
       const reading = createReadStream(file, { highWaterMark: READ_BYTES });
       // A third of the bytes on the way and in the store, for little time.
       const packed = reading.pipe(createGzip({ level: 1, chunkSize: CHUNK_BYTES_MAX }));
-      const call = this.client().putLayer({ deadline }, (err) => {
+      const call = this.client(buildId).putLayer({ deadline }, (err) => {
         reading.destroy();
         packed.destroy();
         signal.removeEventListener('abort', cancel);

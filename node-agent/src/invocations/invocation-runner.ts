@@ -88,6 +88,11 @@ export class InvocationRunner {
     this.#runs.get(keyOf(ref))?.cancel();
   }
 
+  /** Kills everything that runs, as {@link cancel} does. */
+  cancelAll(): void {
+    for (const run of this.#runs.values()) run.cancel();
+  }
+
   running(): InvocationRef[] {
     return [...this.#runs.values()].map(({ invocation: { invoke } }) => ({
       invocationId: invoke.invocationId,
@@ -107,11 +112,6 @@ export class InvocationRunner {
   /** How many sandboxes of these versions to keep ready, instead of what was said before of each. */
   warm(floors: readonly WarmFloor[]): void {
     this.#floors.set(floors);
-  }
-
-  /** The control plane that set the floors is gone; the next one will say its own. */
-  clearWarm(): void {
-    this.#floors.clear();
   }
 
   forget(versionIds: readonly string[]): void {

@@ -68,11 +68,6 @@ export class WarmFloors {
     }
   }
 
-  clear(): void {
-    for (const { shape } of this.#floors.values()) this.options.pool.setFloor(shape, 0);
-    this.#floors.clear();
-  }
-
   poolChanged(): void {
     if (this.#floors.size > 0) this.#wake(LOOK_DELAY_MS);
   }

@@ -5,12 +5,14 @@ export interface LinkBuilder {
   /** Returns at once. The sink is told the end once, after the last line. */
   start(build: Build, sink: { log(lines: BuildLine[]): void; ended(end: BuildEnd): void }): void;
   cancel(buildId: string): void;
-  /** Ends what it builds: nobody waits for it any more. */
-  abandon(): void;
+  /** Ends this build, if it is the one that is built: nobody waits for it any more. */
+  abandon(buildId: string): void;
 }
 
-/** Builds that come over the link, and what becomes of them. Without a builder all are refused. */
+/** Builds that come over one link, and what becomes of them. Without a builder all are refused. */
 export class LinkBuilds {
+  readonly #given = new Set<string>();
+
   constructor(
     private readonly builder: LinkBuilder | undefined,
     private readonly send: (message: AgentMessage, bytes: number) => void,
@@ -18,7 +20,10 @@ export class LinkBuilds {
 
   start(build: Build): void {
     const { buildId } = build;
-    const ended = (end: BuildEnd) => this.send({ message: { $case: 'buildEnd', value: end } }, sizeOf(end));
+    const ended = (end: BuildEnd) => {
+      this.#given.delete(buildId);
+      this.send({ message: { $case: 'buildEnd', value: end } }, sizeOf(end));
+    };
     if (this.builder === undefined) {
       ended({ buildId, outcome: BuildOutcome.REFUSED, detail: 'this node does not build', image: undefined });
       return;
@@ -27,7 +32,13 @@ export class LinkBuilds {
       const bytes = lines.reduce((sum, { text }) => sum + text.length + 16, 64);
       this.send({ message: { $case: 'buildLog', value: { buildId, lines } } }, bytes);
     };
+    this.#given.add(buildId);
     this.builder.start(build, { log, ended });
+  }
+
+  /** Whether this link gave it, and it is not over. */
+  has(buildId: string): boolean {
+    return this.#given.has(buildId);
   }
 
   cancel(buildId: string): void {
@@ -35,7 +46,7 @@ export class LinkBuilds {
   }
 
   disconnected(): void {
-    this.builder?.abandon();
+    for (const buildId of this.#given) this.builder?.abandon(buildId);
   }
 }
 

@@ -1,96 +1,70 @@
-import type { ChannelCredentials } from '@grpc/grpc-js';
 import { Backoff } from '@lambda-fleet/common/backoff';
 import { errorText } from '@lambda-fleet/common/errors';
 import { INLINE_BODY_BYTES_MAX } from '@lambda-fleet/common/limits';
-import type { Logger } from '@lambda-fleet/common/logger';
 import {
   type Capacity,
   type ControlMessage,
-  type Hello,
-  type InvocationRef,
   type Invoke,
-  type LogBatch,
   RefusalReason,
   type ResponseEnd,
   type VersionSpec,
-  type WarmFloor,
+  type Welcome,
 } from '@lambda-fleet/proto';
 import type { AgentInvocation, InvocationSink } from '../invocations/invocation.js';
+import type { AgentLinks } from './agent-links.js';
 import { IncomingPayloads } from './incoming-payloads.js';
-import { KeptResults, sizeOf } from './kept-results.js';
-import { type LinkBuilder, LinkBuilds } from './link-builds.js';
-import { LogShipper } from './log-shipper.js';
-import { Session } from './session.js';
-import { SpecCache } from './spec-cache.js';
-
-/** What the link needs of the invocation runner. */
-export interface LinkRunner {
-  invoke(invocation: AgentInvocation, sink: InvocationSink): void;
-  cancel(ref: InvocationRef): void;
-  forget(versionIds: readonly string[]): void;
-  warm(floors: readonly WarmFloor[]): void;
-  clearWarm(): void;
-  capacity(): Capacity;
-  running(): InvocationRef[];
-}
-
-export interface LinkOptions {
-  /** `host:port`, tried for ever. */
-  readonly address: string;
-  readonly credentials: ChannelCredentials;
-  /** Everything of Hello but what is read at each connect. */
-  readonly hello: Omit<Hello, 'capacity' | 'running' | 'keptResults'>;
-  readonly runner: LinkRunner;
-  /** Undefined builds no container images. */
-  readonly builder?: LinkBuilder | undefined;
-  /** Called at every Welcome. */
-  readonly onWelcomed: () => void;
-  /** Told every end of an invocation, once. */
-  readonly onEnded?: (end: ResponseEnd) => void;
-  readonly log: Logger;
-}
+import { sizeOf } from './kept-results.js';
+import { LinkBuilds } from './link-builds.js';
+import { type KeptLines, LogShipper } from './log-shipper.js';
+import type { Replica } from './replica-list.js';
+import { Session, type SessionEnd } from './session.js';
+import { ToldArtifacts } from './told-artifacts.js';
 
 /** A connection that lasted this long counts as a success: the next failure backs off from the start. */
 const LASTED_MS = 5_000;
 
-/** How long a stopping agent waits for its last results to be recorded. */
-const FAREWELL_MS = 2_000;
+/** The agents of a replica that dies all notice at once, and must not all be back at once. */
+const FIRST_RETRY_SPREAD_MS = 500;
 
-/** Capacity reports are joined to at most ten a second. */
-const CAPACITY_LINGER_MS = 100;
+/** An address that leads to a replica that another one leads to as well is of use only when that one is not any more. */
+const LINKED_RETRY_MS = 30_000;
 
 /**
- * Keeps the agent connected to one control-plane replica.
+ * Keeps the agent connected to one replica of the control plane.
  *
  * States: disconnected → connecting (a {@link Session} greets) → ready → disconnected → …,
- * until `close`. Work that runs goes on while disconnected. Results and log
- * batches are kept until they are acknowledged and sent again after each Welcome.
+ * until `close`. Work that came over it goes on while it is disconnected, and what becomes of it goes over whichever link is
+ * ready. What is the agent's and not the link's is in {@link AgentLinks}.
  */
 export class Link implements InvocationSink {
   #session: Session | undefined;
+  #replicaId: string | undefined;
   #closed = false;
   #retryTimer: NodeJS.Timeout | undefined;
-  #capacityTimer: NodeJS.Timeout | undefined;
   #heartbeat: NodeJS.Timeout | undefined;
   #connectedAt = 0;
+  #unreadySince = performance.now();
   readonly #backoff = new Backoff({ firstMs: 100, capMs: 5_000 });
-  readonly #specs = new SpecCache(10_000);
-  readonly #results = new KeptResults({ resultsMax: 10_000, bytesMax: 64 * 1024 * 1024 });
   readonly #payloads = new IncomingPayloads(
     (invoke, payload) => this.#start(invoke, payload),
     (invoke) => this.#refuse(invoke, RefusalReason.UNSPECIFIED, 'It was cancelled before its payload had arrived.'),
   );
   readonly #builds: LinkBuilds;
-  readonly #logs = new LogShipper({
-    send: (batch, bytes) => this.#sendLogs(batch, bytes),
-    lingerMs: 50,
-    batchLinesMax: 500,
-    batchBytesMax: 256 * 1024,
-    keptBytesMax: 32 * 1024 * 1024,
-  });
+  readonly #told = new ToldArtifacts();
+  readonly #logs: LogShipper;
 
-  constructor(private readonly options: LinkOptions) {
-    this.#builds = new LinkBuilds(options.builder, (message, bytes) => this.readySession?.send(message, bytes));
+  constructor(
+    readonly replica: Replica,
+    private readonly home: AgentLinks,
+  ) {
+    this.#builds = new LinkBuilds(home.options.builder, (message, bytes) => this.readySession?.send(message, bytes));
+    this.#logs = new LogShipper({
+      send: (batch, bytes) => this.readySession?.send({ message: { $case: 'logBatch', value: batch } }, bytes),
+      lingerMs: 50,
+      batchLinesMax: 500,
+      batchBytesMax: 256 * 1024,
+      budget: home.logBudget,
+    });
   }
 
   /** The session that is ready, for calls beside the streams. */
@@ -98,25 +72,38 @@ export class Link implements InvocationSink {
     return this.#session?.ready ? this.#session : undefined;
   }
 
+  /** The replica that it is linked to; undefined while it is not ready. */
+  get replicaId(): string | undefined {
+    return this.readySession && this.#replicaId;
+  }
+
+  /** How long it has not been ready; 0 while it is. */
+  get unreadyMs(): number {
+    return this.readySession === undefined ? performance.now() - this.#unreadySince : 0;
+  }
+
+  /** Whether this replica has told of an artifact in this session: it then gives it. */
+  toldOf(sha256: string): boolean {
+    return this.#told.has(sha256);
+  }
+
+  /** Whether it gave this build, which is not over. */
+  gaveBuild(buildId: string): boolean {
+    return this.#builds.has(buildId);
+  }
+
   start(): void {
     this.#connect();
   }
 
-  /** Sends what is finished, then leaves. The caller has stopped the runner. */
-  async close(): Promise<void> {
-    this.#closed = true;
+  flushLogs(): void {
     this.#logs.flush();
-    clearTimeout(this.#retryTimer);
-    clearTimeout(this.#capacityTimer);
-    const session = this.#session;
-    if (session === undefined) return;
-    if (session.ready) await this.#results.drained(FAREWELL_MS);
-    session.close('the agent is stopping');
   }
 
-  /** The runner's capacity changed. */
-  capacityChanged(): void {
-    this.#capacityTimer ??= setTimeout(this.#reportCapacity, CAPACITY_LINGER_MS);
+  close(reason: string): void {
+    this.#closed = true;
+    clearTimeout(this.#retryTimer);
+    this.#session?.close(reason);
   }
 
   /** What Hello says has changed. Ends the session; the next one begins with a new Hello. */
@@ -124,73 +111,99 @@ export class Link implements InvocationSink {
     this.#session?.close('what this node offers has changed');
   }
 
+  reportCapacity(capacity: Capacity): void {
+    this.readySession?.send({ message: { $case: 'capacity', value: capacity } }, 256);
+  }
+
   refused({ invoke }: AgentInvocation, reason: RefusalReason, detail: string): void {
     this.#refuse(invoke, reason, detail);
   }
 
   log(line: Parameters<InvocationSink['log']>[0]): void {
-    this.#logs.add(line);
+    (this.home.carrierFor(this) ?? this.home.keeperFor(this)).#logs.add(line);
   }
 
   ended(end: ResponseEnd): void {
-    this.options.onEnded?.(end);
+    const carrier = this.home.carrierFor(this);
+    this.home.ending(end);
     // The lines first: whoever has the answer finds them.
-    this.#logs.flush();
+    (carrier ?? this.home.keeperFor(this)).#logs.flush();
     const streamed = end.body.length > INLINE_BODY_BYTES_MAX;
     const record: ResponseEnd = { ...end, bodyBytes: end.body.length, bodyStreamed: streamed };
-    if (streamed) {
-      record.body = EMPTY;
-      this.readySession?.sendBody(record, end.body as Buffer);
+    if (streamed) record.body = EMPTY;
+    this.home.results.keep(record, carrier);
+    if (carrier === this) {
+      if (streamed) this.readySession?.sendBody(record, end.body as Buffer);
+      this.sendResults([record]);
+    } else {
+      // Whoever waited for it waits at another replica, if at all.
+      carrier?.sendResults([{ ...record, replayed: true }]);
     }
-    this.#results.keep(record);
-    this.readySession?.send({ message: { $case: 'responseEnd', value: record } }, sizeOf(record));
+  }
+
+  sendResults(ends: readonly ResponseEnd[]): void {
+    for (const end of ends) this.readySession?.send({ message: { $case: 'responseEnd', value: end } }, sizeOf(end));
+  }
+
+  /** Ships the log lines that another link could not. */
+  adoptLogs(left: readonly KeptLines[]): void {
+    this.#logs.adopt(left);
+  }
+
+  releaseLogs(): readonly KeptLines[] {
+    return this.#logs.release();
   }
 
   #connect(): void {
-    const { address, credentials, hello, runner, log } = this.options;
+    const { replica, home } = this;
     const session = new Session({
-      address,
-      credentials,
-      hello: {
-        ...hello,
-        capacity: runner.capacity(),
-        running: runner.running(),
-        keptResults: this.#results.refs(),
-      },
+      replica,
+      credentials: home.options.credentials(),
+      linked: home.linkedReplicas(),
+      hello: home.hello(),
       events: {
-        onWelcome: (welcomed, { heartbeatMs }) => this.#welcomed(welcomed, heartbeatMs),
+        onWelcome: (welcomed, welcome) => this.#welcomed(welcomed, welcome),
         onMessage: (from, message) => this.#receive(from, message),
         onPayloadChunk: (chunk) => this.#guard(() => this.#payloads.add(chunk)),
-        onClosed: (closed, reason, wasReady) => this.#disconnected(closed, reason, wasReady),
+        onClosed: (closed, reason, end) => this.#disconnected(closed, reason, end),
       },
     });
     this.#session = session;
-    log.debug({ address }, 'link_connecting');
+    home.options.log.debug({ address: replica.address }, 'link_connecting');
   }
 
-  #welcomed(session: Session, heartbeatMs: number): void {
+  #welcomed(session: Session, welcome: Welcome): void {
     this.#connectedAt = performance.now();
-    this.options.runner.clearWarm();
-    this.#heartbeat = setInterval(this.#reportCapacity, heartbeatMs);
-    for (const end of this.#results.replay()) {
-      session.send({ message: { $case: 'responseEnd', value: end } }, sizeOf(end));
-    }
+    this.#replicaId = welcome.replicaId;
+    this.#heartbeat = setInterval(() => this.reportCapacity(this.home.capacity()), welcome.heartbeatMs);
     this.#logs.replay();
-    this.options.log.info({ address: this.options.address, results: this.#results.size }, 'link_ready');
-    this.options.onWelcomed();
+    this.home.welcomed(this, welcome);
+    if (session.ready) this.home.options.log.info({ address: this.replica.address }, 'link_ready');
   }
 
-  #disconnected(session: Session, reason: string, wasReady: boolean): void {
+  #disconnected(session: Session, reason: string, end: SessionEnd): void {
     if (this.#session !== session) return;
+    const { address } = this.replica;
     this.#session = undefined;
     clearInterval(this.#heartbeat);
     this.#payloads.clear();
     this.#builds.disconnected();
+    this.#told.clear();
+    if (end === 'broke') {
+      this.#unreadySince = performance.now();
+      this.home.lost(this);
+    }
     if (this.#closed) return;
-    if (wasReady && performance.now() - this.#connectedAt > LASTED_MS) this.#backoff.reset();
-    const delayMs = this.#backoff.next();
-    this.options.log.warn({ reason, delayMs: Math.round(delayMs) }, 'link_lost');
+    const delayMs = this.#retryDelayMs(end);
+    const level = end === 'linked' ? 'debug' : 'warn';
+    this.home.options.log[level]({ address, reason, delayMs: Math.round(delayMs) }, 'link_lost');
     this.#retryTimer = setTimeout(() => this.#connect(), delayMs);
+  }
+
+  #retryDelayMs(end: SessionEnd): number {
+    if (end === 'linked') return LINKED_RETRY_MS * (0.5 + Math.random() / 2);
+    if (end === 'broke' && performance.now() - this.#connectedAt > LASTED_MS) this.#backoff.reset();
+    return this.#backoff.next() + (end === 'broke' ? Math.random() * FIRST_RETRY_SPREAD_MS : 0);
   }
 
   #receive(session: Session, message: Exclude<ControlMessage['message'], undefined>): void {
@@ -198,27 +211,34 @@ export class Link implements InvocationSink {
       case 'invoke':
         this.#invoke(message.value);
         return;
+      case 'welcome':
+        this.home.announced(this, message.value.peers);
+        return;
+      case 'lease':
+        this.home.lease.told(message.value);
+        return;
       case 'build':
+        this.#told.add([message.value.contextSha256]);
         this.#builds.start(message.value);
         return;
       case 'cancelBuild':
         this.#builds.cancel(message.value.buildId);
         return;
       case 'cancel':
-        if (!this.#payloads.cancel(message.value.invocationId)) this.options.runner.cancel(message.value);
+        if (!this.#payloads.cancel(message.value.invocationId)) this.home.options.runner.cancel(message.value);
         return;
       case 'resultAck':
-        this.#results.acknowledge(message.value.results);
+        this.home.results.acknowledge(message.value.results);
         return;
       case 'logAck':
         this.#logs.acknowledge(message.value.sequence);
         return;
       case 'forget':
-        this.#specs.forget(message.value.versionIds);
-        this.options.runner.forget(message.value.versionIds);
+        this.home.forget(message.value.versionIds);
         return;
       case 'warm':
-        this.options.runner.warm(message.value.floors);
+        for (const { spec } of message.value.floors) this.#told.addSpec(spec);
+        this.home.floors.set(this, message.value.floors);
         return;
       default:
         session.close(`unexpected ${message.$case}`);
@@ -226,30 +246,37 @@ export class Link implements InvocationSink {
   }
 
   #invoke(invoke: Invoke): void {
-    if (invoke.spec !== undefined) this.#specs.add(invoke.spec);
+    if (invoke.spec !== undefined) {
+      this.home.specs.add(invoke.spec);
+      this.#told.addSpec(invoke.spec);
+    }
     if (invoke.payloadStreamed) this.#guard(() => this.#payloads.expect(invoke));
     else this.#start(invoke, invoke.payload as Buffer);
   }
 
   #start(invoke: Invoke, payload: Buffer): void {
-    const spec: VersionSpec | undefined = invoke.spec ?? this.#specs.get(invoke.versionId);
-    if (spec === undefined) {
+    const { specs, results, lease, options } = this.home;
+    const spec: VersionSpec | undefined = invoke.spec ?? specs.get(invoke.versionId);
+    lease.checkAfterPause();
+    if (lease.over) {
+      this.#refuse(
+        invoke,
+        RefusalReason.STOPPING,
+        'The lease of this node is over, and no replica has renewed it yet.',
+      );
+    } else if (spec === undefined) {
       this.#refuse(invoke, RefusalReason.UNKNOWN_VERSION, 'The node has not been told about this version.');
-    } else if (this.#results.full) {
+    } else if (results.full) {
       const detail = 'The node holds as many unrecorded results as it may; the control plane is not recording them.';
       this.#refuse(invoke, RefusalReason.RESULTS_UNACKNOWLEDGED, detail);
     } else {
-      this.options.runner.invoke({ invoke, spec, payload, arrivedAt: performance.now() }, this);
+      options.runner.invoke({ invoke, spec, payload, arrivedAt: performance.now() }, this);
     }
   }
 
   #refuse({ invocationId, epoch }: Invoke, reason: RefusalReason, detail: string): void {
     const refused = { invocationId, epoch, reason, detail };
     this.readySession?.send({ message: { $case: 'refused', value: refused } }, 128 + detail.length);
-  }
-
-  #sendLogs(batch: LogBatch, bytes: number): void {
-    this.readySession?.send({ message: { $case: 'logBatch', value: batch } }, bytes);
   }
 
   /** A control plane that breaks the protocol loses its session and nothing else. */
@@ -260,12 +287,6 @@ export class Link implements InvocationSink {
       this.#session?.close(errorText(err));
     }
   }
-
-  readonly #reportCapacity = (): void => {
-    clearTimeout(this.#capacityTimer);
-    this.#capacityTimer = undefined;
-    this.readySession?.send({ message: { $case: 'capacity', value: this.options.runner.capacity() } }, 256);
-  };
 }
 
 const EMPTY = Buffer.alloc(0);

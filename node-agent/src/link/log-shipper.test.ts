@@ -17,17 +17,17 @@ function line(text: string, sequence = 1): LogLine {
   };
 }
 
-function shipper(keptBytesMax = 1e6) {
+function shipper(max = 1e6, budget = { used: 0, max }) {
   const sent: LogBatch[] = [];
   const logs = new LogShipper({
     send: (batch) => sent.push(batch),
     lingerMs: 5,
     batchLinesMax: 3,
     batchBytesMax: 1e4,
-    keptBytesMax,
+    budget,
   });
   const texts = () => sent.map((batch) => batch.lines.map(({ text }) => text));
-  return { logs, sent, texts };
+  return { logs, sent, texts, budget };
 }
 
 describe('LogShipper', () => {
@@ -67,5 +67,26 @@ describe('LogShipper', () => {
     logs.flush();
     expect(texts().flat()).toEqual([expect.stringMatching(/^\[2 log lines were dropped/), 'line 6']);
     expect(sent[0]?.lines.map(({ sequence }) => sequence)).toEqual([5, 6]);
+  });
+
+  it('gives what is not acknowledged to the shipper of another link, within the limit that both share', () => {
+    const one = shipper(500);
+    const two = shipper(500, one.budget);
+    for (const text of ['a', 'b', 'c']) {
+      one.logs.add(line(text));
+      one.logs.flush();
+    }
+    one.logs.acknowledge(1);
+    two.logs.adopt(one.logs.release());
+    expect(two.texts()).toEqual([['b'], ['c']]);
+    two.logs.add(line('d'));
+    two.logs.add(line('does not fit'));
+    two.logs.flush();
+    expect(two.texts().at(-1)).toEqual(['d']);
+    two.logs.acknowledge(3);
+    expect(one.budget.used).toBe(0);
+    one.sent.length = 0;
+    one.logs.replay();
+    expect(one.sent).toEqual([]);
   });
 });

@@ -8,8 +8,20 @@ export interface LogShipperOptions {
   readonly batchLinesMax: number;
   /** A batch is sent when it holds this much, so that one never outgrows a gRPC message. */
   readonly batchBytesMax: number;
-  /** Bytes of lines that wait for an acknowledgement; past it, new lines are dropped and counted. */
-  readonly keptBytesMax: number;
+  /** Shared with the shippers of the other links. */
+  readonly budget: LogBudget;
+}
+
+/** Bytes of lines that wait for an acknowledgement, of all links together; past `max`, new lines are dropped and counted. */
+export interface LogBudget {
+  used: number;
+  readonly max: number;
+}
+
+/** Lines that were sent together and that nobody has acknowledged. */
+export interface KeptLines {
+  readonly lines: LogLine[];
+  readonly bytes: number;
 }
 
 interface KeptBatch {
@@ -21,7 +33,8 @@ interface KeptBatch {
 const LINE_OVERHEAD_BYTES = 160;
 
 /**
- * Collects log lines into batches and keeps each batch until it is committed.
+ * Collects the log lines of one link into batches and keeps each batch until it is committed. When the link breaks its
+ * batches may go to the shipper of another one: lines are stored once, by attempt and number.
  *
  * `flush` is called before a result is sent, so that a caller who has the answer
  * finds the lines. Bounded: while no control plane acknowledges, lines past the
@@ -33,14 +46,14 @@ export class LogShipper {
   #lineBytes = 0;
   #timer: NodeJS.Timeout | undefined;
   #kept: KeptBatch[] = [];
-  #keptBytes = 0;
   #dropped = 0;
 
   constructor(private readonly options: LogShipperOptions) {}
 
   add(line: LogLine): void {
     const bytes = line.text.length + LINE_OVERHEAD_BYTES;
-    if (this.#keptBytes + this.#lineBytes + bytes > this.options.keptBytesMax) {
+    const { budget } = this.options;
+    if (budget.used + bytes > budget.max) {
       this.#dropped += 1;
       return;
     }
@@ -55,19 +68,29 @@ export class LogShipper {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     if (this.#lines.length === 0) return;
-    this.#sequence += 1;
-    const kept = { batch: { sequence: this.#sequence, lines: this.#lines }, bytes: this.#lineBytes };
+    const lines = { lines: this.#lines, bytes: this.#lineBytes };
     this.#lines = [];
     this.#lineBytes = 0;
-    this.#kept.push(kept);
-    this.#keptBytes += kept.bytes;
-    this.options.send(kept.batch, kept.bytes);
+    this.#ship(lines);
   };
+
+  /** Ships what another link could not. It is counted already. */
+  adopt(left: readonly KeptLines[]): void {
+    for (const lines of left) this.#ship(lines);
+  }
+
+  /** Gives away everything that is not acknowledged, for another link to ship. */
+  release(): readonly KeptLines[] {
+    this.flush();
+    const left = this.#kept.map(({ batch: { lines }, bytes }) => ({ lines, bytes }));
+    this.#kept = [];
+    return left;
+  }
 
   /** Every batch up to and including `sequence` is committed. */
   acknowledge(sequence: number): void {
     while (this.#kept[0] !== undefined && this.#kept[0].batch.sequence <= sequence) {
-      this.#keptBytes -= this.#kept[0].bytes;
+      this.options.budget.used -= this.#kept[0].bytes;
       this.#kept.shift();
     }
   }
@@ -80,6 +103,14 @@ export class LogShipper {
   #append(line: LogLine, bytes: number): void {
     this.#lines.push(line);
     this.#lineBytes += bytes;
+    this.options.budget.used += bytes;
+  }
+
+  #ship({ lines, bytes }: KeptLines): void {
+    this.#sequence += 1;
+    const batch = { sequence: this.#sequence, lines };
+    this.#kept.push({ batch, bytes });
+    this.options.send(batch, bytes);
   }
 
   /**

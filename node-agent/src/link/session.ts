@@ -1,4 +1,11 @@
-import { type ChannelCredentials, type ChannelOptions, type ClientDuplexStream, Metadata } from '@grpc/grpc-js';
+import {
+  type ChannelCredentials,
+  type ChannelOptions,
+  type ClientDuplexStream,
+  Metadata,
+  type ServiceError,
+  status,
+} from '@grpc/grpc-js';
 import { BatchedWriter } from '@lambda-fleet/common/batched-writer';
 import { ChunkSender } from '@lambda-fleet/common/chunk-sender';
 import {
@@ -12,11 +19,13 @@ import {
   type PayloadChunk,
   type Welcome,
 } from '@lambda-fleet/proto';
+import type { Replica } from './replica-list.js';
 
 export interface SessionOptions {
-  /** `host:port` of one control-plane replica. */
-  readonly address: string;
+  readonly replica: Replica;
   readonly credentials: ChannelCredentials;
+  /** The replicas that this agent is linked to already. */
+  readonly linked: readonly string[];
   readonly hello: Hello;
   readonly events: SessionEvents;
 }
@@ -26,8 +35,11 @@ export interface SessionEvents {
   onMessage(session: Session, message: Exclude<ControlMessage['message'], undefined>): void;
   onPayloadChunk(chunk: PayloadChunk): void;
   /** Called exactly once, also when the connection never came about. */
-  onClosed(session: Session, reason: string, wasReady: boolean): void;
+  onClosed(session: Session, reason: string, end: SessionEnd): void;
 }
+
+/** `linked`: the address leads to a replica that the agent is linked to already. */
+export type SessionEnd = 'broke' | 'unwelcome' | 'linked';
 
 const WELCOME_DEADLINE_MS = 10_000;
 const QUEUED_BYTES_MAX = 32 * 1024 * 1024;
@@ -59,14 +71,17 @@ export class Session {
   readonly #welcomeTimer: NodeJS.Timeout;
 
   constructor(private readonly options: SessionOptions) {
-    const { address, credentials, hello } = options;
-    this.#client = new FleetServiceClient(address, credentials, CHANNEL_OPTIONS);
+    const { replica, credentials, linked, hello } = options;
+    const channel = { ...CHANNEL_OPTIONS, ...namedAs(replica) };
+    this.#client = new FleetServiceClient(replica.address, credentials, channel);
     // Without a subchannel pool of its own this client would share the first one's connection.
-    this.#bulkClient = new FleetServiceClient(address, credentials, {
-      ...CHANNEL_OPTIONS,
+    this.#bulkClient = new FleetServiceClient(replica.address, credentials, {
+      ...channel,
       'grpc.use_local_subchannel_pool': 1,
     });
-    this.#connect = this.#client.connect();
+    const metadata = new Metadata();
+    for (const id of linked) metadata.add('lambda-linked', id);
+    this.#connect = this.#client.connect(metadata);
     this.#writer = new BatchedWriter<AgentMessage>({
       write: (messages) => this.#connect.write({ messages }),
       onOverflow: () => this.close('the control plane does not read its stream'),
@@ -97,9 +112,10 @@ export class Session {
     this.#bodies.send(ref, body);
   }
 
-  close(reason: string): void {
+  close(reason: string, code?: status): void {
     if (this.#state === 'closed') return;
-    const wasReady = this.#state === 'ready';
+    const unwelcome = code === status.ALREADY_EXISTS ? 'linked' : 'unwelcome';
+    const end = this.#state === 'ready' ? 'broke' : unwelcome;
     this.#state = 'closed';
     clearTimeout(this.#welcomeTimer);
     this.#writer.close();
@@ -108,12 +124,14 @@ export class Session {
     this.#transfer?.cancel();
     this.#client.close();
     this.#bulkClient.close();
-    this.options.events.onClosed(this, reason, wasReady);
+    this.options.events.onClosed(this, reason, end);
   }
 
   #receive(frame: ControlFrame): void {
     for (const { message } of frame.messages) {
-      if (this.#state === 'closed' || message === undefined) return;
+      if (this.#state === 'closed') return;
+      // Of a newer control plane.
+      if (message === undefined) continue;
       if (this.#state === 'greeting') {
         if (message.$case === 'welcome') this.#becomeReady(message.value);
         else this.close(`${message.$case} before Welcome`);
@@ -145,9 +163,15 @@ export class Session {
 
   /** The end of a stream is the end of the session. */
   #closeWith(stream: ClientDuplexStream<AgentFrame, ControlFrame>): void {
-    stream.on('error', (err) => this.close(err.message));
+    stream.on('error', (err: Partial<ServiceError>) => this.close(err.message ?? 'an error', err.code));
     stream.on('end', () => this.close('the control plane ended the stream'));
   }
+}
+
+/** One of several addresses of a name: its certificate is that of the name. */
+function namedAs({ serverName }: Replica): ChannelOptions {
+  if (serverName === undefined) return {};
+  return { 'grpc.ssl_target_name_override': serverName, 'grpc.default_authority': serverName };
 }
 
 function toResponseFrame({ invocationId, epoch }: InvocationRef, data: Buffer): AgentFrame {

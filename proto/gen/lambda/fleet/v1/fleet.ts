@@ -573,6 +573,8 @@ export interface Capacity {
   blanks: BlankSandboxes[];
   /** sandboxes_leaked could not be removed, or belong to this agent's data directory and to none of its sandboxes. */
   sandboxesLeaked: number;
+  /** sent_ms on a clock of the agent's own. Lease repeats it. */
+  sentMs?: number | undefined;
 }
 
 /** BlankSandboxes counts the prewarmed sandboxes of one kind. */
@@ -591,13 +593,15 @@ export interface VersionSandboxes {
   busy: number;
 }
 
-/** Welcome answers Hello. */
+/** Welcome answers Hello. In protocol 2 it is sent again, with the same session, when the peers have changed. */
 export interface Welcome {
   protocol: number;
   sessionId: string;
   heartbeatMs: number;
   /** peers: `host:port` of every replica of the control plane, this one included. Empty = the agent knows them from its configuration. */
   peers: string[];
+  /** replica_id changes with every start of the control plane: two addresses may lead to one replica. */
+  replicaId?: string | undefined;
 }
 
 /**
@@ -915,12 +919,18 @@ export interface PutLayerResponse {
 
 /**
  * Lease says how much longer the agent may go on without hearing of its lease again. An agent that has heard of one from no
- * replica for that long stops what it runs: others may have been told to run it by then.
+ * replica for that long stops what it runs: others may have been told to run it by then. Since protocol 2.
  */
 export interface Lease {
-  /** epoch rises with every lease of the node. */
+  /** epoch rises with every lease of the node. 0 = not known while the database is away. */
   epoch: number;
+  /**
+   * valid_ms counts from the moment at which the agent sent what was heard of it, not from when this arrives: it may have
+   * been on its way for long.
+   */
   validMs: number;
+  /** heard_ms is Capacity.sent_ms of the newest report that was heard. */
+  heardMs?: number | undefined;
 }
 
 /**
@@ -2470,6 +2480,7 @@ function createBaseCapacity(): Capacity {
     versions: [],
     blanks: [],
     sandboxesLeaked: 0,
+    sentMs: undefined,
   };
 }
 
@@ -2495,6 +2506,9 @@ export const Capacity: MessageFns<Capacity> = {
     }
     if (message.sandboxesLeaked !== 0) {
       writer.uint32(56).uint32(message.sandboxesLeaked);
+    }
+    if (message.sentMs !== undefined) {
+      writer.uint32(64).uint64(message.sentMs);
     }
     return writer;
   },
@@ -2568,6 +2582,14 @@ export const Capacity: MessageFns<Capacity> = {
             message.sandboxesLeaked = reader.uint32();
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.sentMs = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2611,6 +2633,11 @@ export const Capacity: MessageFns<Capacity> = {
         : isSet(object.sandboxes_leaked)
         ? globalThis.Number(object.sandboxes_leaked)
         : 0,
+      sentMs: isSet(object.sentMs)
+        ? globalThis.Number(object.sentMs)
+        : isSet(object.sent_ms)
+        ? globalThis.Number(object.sent_ms)
+        : undefined,
     };
   },
 
@@ -2637,6 +2664,9 @@ export const Capacity: MessageFns<Capacity> = {
     if (message.sandboxesLeaked !== 0) {
       obj.sandboxesLeaked = Math.round(message.sandboxesLeaked);
     }
+    if (message.sentMs !== undefined) {
+      obj.sentMs = Math.round(message.sentMs);
+    }
     return obj;
   },
 
@@ -2652,6 +2682,7 @@ export const Capacity: MessageFns<Capacity> = {
     message.versions = object.versions?.map((e) => VersionSandboxes.fromPartial(e)) || [];
     message.blanks = object.blanks?.map((e) => BlankSandboxes.fromPartial(e)) || [];
     message.sandboxesLeaked = object.sandboxesLeaked ?? 0;
+    message.sentMs = object.sentMs ?? undefined;
     return message;
   },
 };
@@ -2899,7 +2930,7 @@ export const VersionSandboxes: MessageFns<VersionSandboxes> = {
 };
 
 function createBaseWelcome(): Welcome {
-  return { protocol: 0, sessionId: "", heartbeatMs: 0, peers: [] };
+  return { protocol: 0, sessionId: "", heartbeatMs: 0, peers: [], replicaId: undefined };
 }
 
 export const Welcome: MessageFns<Welcome> = {
@@ -2915,6 +2946,9 @@ export const Welcome: MessageFns<Welcome> = {
     }
     for (const v of message.peers) {
       writer.uint32(34).string(v!);
+    }
+    if (message.replicaId !== undefined) {
+      writer.uint32(42).string(message.replicaId);
     }
     return writer;
   },
@@ -2964,6 +2998,14 @@ export const Welcome: MessageFns<Welcome> = {
             message.peers.push(reader.string());
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.replicaId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2990,6 +3032,11 @@ export const Welcome: MessageFns<Welcome> = {
         ? globalThis.Number(object.heartbeat_ms)
         : 0,
       peers: globalThis.Array.isArray(object?.peers) ? object.peers.map((e: any) => globalThis.String(e)) : [],
+      replicaId: isSet(object.replicaId)
+        ? globalThis.String(object.replicaId)
+        : isSet(object.replica_id)
+        ? globalThis.String(object.replica_id)
+        : undefined,
     };
   },
 
@@ -3007,6 +3054,9 @@ export const Welcome: MessageFns<Welcome> = {
     if (message.peers?.length) {
       obj.peers = message.peers;
     }
+    if (message.replicaId !== undefined) {
+      obj.replicaId = message.replicaId;
+    }
     return obj;
   },
 
@@ -3019,6 +3069,7 @@ export const Welcome: MessageFns<Welcome> = {
     message.sessionId = object.sessionId ?? "";
     message.heartbeatMs = object.heartbeatMs ?? 0;
     message.peers = object.peers?.map((e) => e) || [];
+    message.replicaId = object.replicaId ?? undefined;
     return message;
   },
 };
@@ -7526,7 +7577,7 @@ export const PutLayerResponse: MessageFns<PutLayerResponse> = {
 };
 
 function createBaseLease(): Lease {
-  return { epoch: 0, validMs: 0 };
+  return { epoch: 0, validMs: 0, heardMs: undefined };
 }
 
 export const Lease: MessageFns<Lease> = {
@@ -7536,6 +7587,9 @@ export const Lease: MessageFns<Lease> = {
     }
     if (message.validMs !== 0) {
       writer.uint32(16).uint32(message.validMs);
+    }
+    if (message.heardMs !== undefined) {
+      writer.uint32(24).uint64(message.heardMs);
     }
     return writer;
   },
@@ -7569,6 +7623,14 @@ export const Lease: MessageFns<Lease> = {
             message.validMs = reader.uint32();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.heardMs = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -7589,6 +7651,11 @@ export const Lease: MessageFns<Lease> = {
         : isSet(object.valid_ms)
         ? globalThis.Number(object.valid_ms)
         : 0,
+      heardMs: isSet(object.heardMs)
+        ? globalThis.Number(object.heardMs)
+        : isSet(object.heard_ms)
+        ? globalThis.Number(object.heard_ms)
+        : undefined,
     };
   },
 
@@ -7600,6 +7667,9 @@ export const Lease: MessageFns<Lease> = {
     if (message.validMs !== 0) {
       obj.validMs = Math.round(message.validMs);
     }
+    if (message.heardMs !== undefined) {
+      obj.heardMs = Math.round(message.heardMs);
+    }
     return obj;
   },
 
@@ -7610,6 +7680,7 @@ export const Lease: MessageFns<Lease> = {
     const message = createBaseLease();
     message.epoch = object.epoch ?? 0;
     message.validMs = object.validMs ?? 0;
+    message.heardMs = object.heardMs ?? undefined;
     return message;
   },
 };
@@ -8226,7 +8297,10 @@ export const Certificate: MessageFns<Certificate> = {
 
 export type FleetServiceService = typeof FleetServiceService;
 export const FleetServiceService = {
-  /** Connect carries every message but body chunks. It lives as long as the session. */
+  /**
+   * Connect carries every message but body chunks. It lives as long as the session. The metadata entries `lambda-linked`
+   * name the replicas (Welcome.replica_id) that the agent is linked to already: one of them answers ALREADY_EXISTS.
+   */
   connect: {
     path: "/lambda.fleet.v1.FleetService/Connect" as const,
     requestStream: true as const,
@@ -8295,7 +8369,10 @@ export const FleetServiceService = {
 } as const;
 
 export interface FleetServiceServer extends UntypedServiceImplementation {
-  /** Connect carries every message but body chunks. It lives as long as the session. */
+  /**
+   * Connect carries every message but body chunks. It lives as long as the session. The metadata entries `lambda-linked`
+   * name the replicas (Welcome.replica_id) that the agent is linked to already: one of them answers ALREADY_EXISTS.
+   */
   connect: handleBidiStreamingCall<AgentFrame, ControlFrame>;
   /**
    * Transfer carries PayloadChunk and ResponseChunk only. It is tied to a
@@ -8316,7 +8393,10 @@ export interface FleetServiceServer extends UntypedServiceImplementation {
 }
 
 export interface FleetServiceClient extends Client {
-  /** Connect carries every message but body chunks. It lives as long as the session. */
+  /**
+   * Connect carries every message but body chunks. It lives as long as the session. The metadata entries `lambda-linked`
+   * name the replicas (Welcome.replica_id) that the agent is linked to already: one of them answers ALREADY_EXISTS.
+   */
   connect(): ClientDuplexStream<AgentFrame, ControlFrame>;
   connect(options: Partial<CallOptions>): ClientDuplexStream<AgentFrame, ControlFrame>;
   connect(metadata: Metadata, options?: Partial<CallOptions>): ClientDuplexStream<AgentFrame, ControlFrame>;
