@@ -5,6 +5,7 @@ import { z } from 'zod';
 import type { QueueLimits } from './async/enqueue.js';
 import type { ExecutionRetention } from './executions/execution-sweep.js';
 import type { LogRetention } from './logs/log-sweep.js';
+import { LEASE_TIMINGS, type LeaseTimings } from './nodes/node-leases.js';
 import { ISOLATION_POLICIES, type IsolationPolicyName } from './scheduling/isolation-policy.js';
 
 const port = z.coerce.number().int().min(0).max(65_535);
@@ -99,6 +100,8 @@ export interface ControlPlaneConfig {
   readonly logRetention: LogRetention;
   readonly executionRetention: ExecutionRetention;
   readonly imageBytesMax: number;
+  /** The same in every fleet: agents and replicas have to agree. */
+  readonly nodeLease: LeaseTimings;
   readonly logLevel: string;
 }
 
@@ -133,6 +136,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): ControlPlaneCo
     logRetention: { days: value.LAMBDA_LOGS_DAYS, bytesMax: value.LAMBDA_LOGS_MB_MAX * 1024 * 1024 },
     executionRetention: { days: value.LAMBDA_EXECUTIONS_DAYS, perProjectMax: value.LAMBDA_EXECUTIONS_MAX },
     imageBytesMax: value.LAMBDA_IMAGE_MB_MAX * 1024 * 1024,
+    nodeLease: LEASE_TIMINGS,
     logLevel: value.LAMBDA_LOG_LEVEL,
   });
 }

@@ -69,7 +69,9 @@ import { MetricTable } from './metrics/metric-table.js';
 import { Metrics } from './metrics/metrics.js';
 import { ProjectOverview } from './metrics/project-overview.js';
 import { ThrottleCounter } from './metrics/throttle-counter.js';
+import { LeaseTable } from './nodes/lease-table.js';
 import { listNodes } from './nodes/list-nodes.js';
+import { NodeLeases } from './nodes/node-leases.js';
 import { NodeRegistry } from './nodes/node-registry.js';
 import { NodeStore } from './nodes/node-store.js';
 import { NodeTracker } from './nodes/node-tracker.js';
@@ -180,8 +182,7 @@ export async function wireControlPlane(
   const view = new ConnectedNodesView(registry, ledger);
   const isolation = new IsolationPolicy(config.isolationPolicy, view);
   const placement: Placement = new Placement({ view, isolation, ledger, queue: WAITING });
-  const tracker = new NodeTracker({ registry, store: nodeStore, log });
-  lifecycle.onClose('node tracker', () => tracker.close());
+  const tracker = new NodeTracker({ registry, store: nodeStore, onRecorded: () => leases.nodeKnown(), log });
 
   const floors = new ProvisionedFloors({
     load: async () => (await functions.listProvisioned()).map(resolvedVersionOf),
@@ -239,6 +240,14 @@ export async function wireControlPlane(
   const revocations = new Revocations({ database, notifications, log });
   await revocations.start();
   lifecycle.onClose('revocations', () => revocations.close());
+  // Of its own: leases are renewed however many statements wait elsewhere.
+  const leaseDatabase = new Database({ url: databaseUrl, log, connectionsMax: 1 });
+  lifecycle.onClose('lease database', () => leaseDatabase.close());
+  const leases: NodeLeases = new NodeLeases({
+    ...{ registry, table: new LeaseTable(leaseDatabase), timings: config.nodeLease, log },
+    onLost: () => asyncSystem.nodesLost(),
+  });
+  lifecycle.onClose('node leases', () => leases.close());
   const directory = new ReplicaDirectory({
     database,
     address: config.advertisedGrpc,

@@ -48,6 +48,7 @@ const MARGIN_MS = 1_000;
  * - when nothing says that it was sent to a node: that is written before it is sent;
  * - when its agent has connected since, and neither has it nor has its result: it never arrived;
  * - when its agent was started anew: it went down with the old one, as a loss;
+ * - when its node's lease is over, and the node was declared lost: its agent has ended what ran there, as a loss;
  * - when its budgets have passed: the node is gone, as a loss.
  */
 export class AdriftInvocations {
@@ -102,7 +103,7 @@ export class AdriftInvocations {
 
 /** Undefined while it may be running. */
 function endOf(row: RunningInvocation, agent: ConnectedAgent | undefined): AttemptEnd | undefined {
-  const { nodeId, bootId, epoch, begunMs, overdue } = row;
+  const { nodeId, bootId, epoch, begunMs, nodeLost, overdue } = row;
   const over = { over: true, error: null, receipt: null } as const;
   if (nodeId === null || begunMs === null) {
     const reason = 'The control plane that had taken it ended before it sent it to a node.';
@@ -115,6 +116,9 @@ function endOf(row: RunningInvocation, agent: ConnectedAgent | undefined): Attem
   if (agent !== undefined && agent.ageMs < begunMs - MARGIN_MS) {
     if (agent.hadAtConnect({ invocationId: row.id, epoch })) return undefined;
     return { ...over, outcome: 'not_started', lost: false, reason: `It did not reach ${nodeId}.` };
+  }
+  if (nodeLost) {
+    return { ...over, outcome: 'outcome_unknown', lost: true, reason: `The node ${nodeId}, where it ran, was lost.` };
   }
   if (!overdue) return undefined;
   const reason = `The node ${nodeId}, where it ran, has not said how it ended.`;

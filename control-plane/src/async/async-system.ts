@@ -65,6 +65,8 @@ export interface AsyncSystem {
   readonly lateResults: LateResults;
   /** A node has connected: it may know how adrift invocations ended, and can take new ones. */
   nodeConnected(): void;
+  /** Nodes were declared lost: what ran there can be run again. */
+  nodesLost(): void;
   close(): Promise<void>;
 }
 
@@ -147,6 +149,7 @@ export function createAsyncSystem(options: AsyncSystemOptions): AsyncSystem {
       runner.wake();
       void adrift.look();
     },
+    nodesLost: () => void adrift.look(),
     close: async () => {
       adrift.close();
       for (const sweep of sweeps) sweep.close();

@@ -13,6 +13,8 @@ export interface RunningInvocation extends ClaimedInvocation {
   readonly begunMs: number | null;
   /** Its budgets and then some have passed. */
   readonly overdue: boolean;
+  /** Its node was declared lost since, and its agent has ended what ran there. */
+  readonly nodeLost: boolean;
   readonly cancelled: boolean;
 }
 
@@ -67,11 +69,13 @@ function columns(sql: Sql): postgres.PendingQuery<postgres.Row[]> {
     ${retrySettings(sql)},
     a.node_id, a.boot_id, extract(epoch from now() - a.started_at)::double precision * 1000 as begun_ms,
     a.cancel_requested_at is not null as cancelled,
+    coalesce(n.lost_at > a.started_at and n.lease_boot_id = a.boot_id, false) as node_lost,
     coalesce(now() > a.started_at + interval '1 millisecond'
       * (coalesce(v.init_timeout_ms + v.timeout_ms, j.init_timeout_ms + j.timeout_ms, ${BUDGET_MAX_MS}::integer)
         + ${OVERDUE_AFTER_MS}::integer), false) as overdue
     from async_invocations a
     left join functions f on f.id = a.function_id
+    left join nodes n on n.id = a.node_id
     left join versions v on v.id = coalesce(a.version_id, f.latest_version_id)
     left join lateral (${jobOf(sql, 'a')}) j on true`;
 }

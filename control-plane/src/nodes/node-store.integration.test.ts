@@ -51,12 +51,4 @@ describe('NodeStore', () => {
     await postgres.database.run('cordon', (sql) => sql`UPDATE nodes SET eligible = false WHERE id = 'node-2'`);
     expect(await store.recordHello('node-2', hello('3'))).toEqual({ eligible: false });
   });
-
-  it('touches exactly the nodes that were heard of', async () => {
-    await postgres.database.run('age', (sql) => sql`UPDATE nodes SET last_seen_at = '2020-01-01'`);
-    await store.touch(['node-1']);
-    const years = (await store.list()).map((node) => node.lastSeenAt.getUTCFullYear());
-    expect(years[0]).toBeGreaterThan(2020);
-    expect(years[1]).toBe(2020);
-  });
 });

@@ -40,14 +40,6 @@ export class NodeStore {
     return { eligible: row?.eligible ?? false };
   }
 
-  /** One statement for all nodes that were heard of since the last time. */
-  async touch(nodeIds: readonly string[]): Promise<void> {
-    await this.database.run(
-      'touch nodes',
-      (sql) => sql`UPDATE nodes SET last_seen_at = now() WHERE id IN ${sql([...nodeIds])}`,
-    );
-  }
-
   /** Without nodes that were removed and have not joined again, unless they are among these, which are connected now. */
   async list(connected: readonly string[] = []): Promise<StoredNode[]> {
     return await this.database.run(
