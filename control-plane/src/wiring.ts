@@ -76,6 +76,7 @@ import { NodeRegistry } from './nodes/node-registry.js';
 import { NodeStore } from './nodes/node-store.js';
 import { NodeTracker } from './nodes/node-tracker.js';
 import { Readiness } from './nodes/readiness.js';
+import { reconcileAttempts } from './nodes/reconcile-attempts.js';
 import { ReplicaDirectory } from './nodes/replica-directory.js';
 import { Revocations } from './nodes/revocations.js';
 import { knowsLeases, sendWelcome } from './nodes/welcome.js';
@@ -283,6 +284,7 @@ export async function wireControlPlane(
       refuseHello: (hello) => refuseHello(hello, config.development),
       onWelcomed: (session) => {
         tracker.welcomed(session);
+        void reconcileAttempts(database, session, log);
         floors.nodesChanged();
         asyncSystem.nodeConnected();
       },

@@ -125,21 +125,26 @@ describe('leases of nodes', () => {
     expect(told(id).at(-1)).toBe('node-2 ended 2');
   });
 
-  it('keeps the late result of a zombie apart: a node that stood still and noticed nothing', async () => {
+  it('keeps the late result of a zombie apart, and ends what it still runs when it is back', async () => {
     // Its clock stands still too, so it never finds out.
     const zombie = await agentOf('node-1', { leaseClockMs: () => 1_000 });
-    const id = await holdOne(zombie);
+    const [finished, running] = [await holdOne(zombie), await holdOne(zombie)];
     const cut = [...networks];
     const second = await agentOf('node-2');
     for (const network of cut) network.freeze();
-    await expectSoon(() => second.runner.held.size === 1, 60_000);
-    second.runner.finishAll();
+    await expectSoon(() => second.runner.held.size === 2, 60_000);
+    zombie.runner.finish({ invocationId: finished, epoch: 1 });
+    second.runner.finish({ invocationId: finished, epoch: 2 });
     await expectSoon(async () => (await replicas.executions()).length === 1);
     for (const network of cut) network.thaw();
-    zombie.runner.finishAll();
-    await expectSoon(() => zombie.links.results.size === 0);
-    expect(await replicas.executions()).toMatchObject([{ id, epoch: 2, nodeId: 'node-2' }]);
-    expect(told(id).filter((event) => event.includes('began'))).toEqual(['node-1 began 1', 'node-2 began 2']);
+    await expectSoon(() => zombie.links.results.size === 0 && zombie.runner.held.size === 0);
+    expect(await replicas.executions()).toMatchObject([{ id: finished, epoch: 2, nodeId: 'node-2' }]);
+    expect(told(finished)).toEqual(['node-1 began 1', 'node-2 began 2', 'node-1 ended 1', 'node-2 ended 2']);
+    // Its second attempt runs, and the first is ended because of it.
+    expect(told(running)).toEqual(['node-1 began 1', 'node-2 began 2', 'node-1 cancelled 1', 'node-1 ended 1']);
+    second.runner.finishAll();
+    await expectSoon(async () => (await replicas.executions()).length === 2);
+    expect((await replicas.executions()).map(({ epoch }) => epoch)).toEqual([2, 2]);
   });
 
   it('fences nobody and runs nothing again while the database is away for longer than a lease', async () => {
