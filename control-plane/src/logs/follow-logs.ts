@@ -19,22 +19,20 @@ export interface FollowOptions {
 }
 
 const BACKLOG_PAGE = 500;
-/** Lines that wait for a slow client; about a megabyte. */
-const WAITING_MAX = 2_000;
-const WAITING_BYTES_MAX = 1024 * 1024;
+/** Lines that come while one page is sent. A client that is so slow is told. */
+const UNREAD_MAX = 2_000;
+const UNREAD_BYTES_MAX = 1024 * 1024;
 /** Also asks the database, for lines that another replica committed. */
-const POLL_MS = 3_000;
+const POLL_MS = 1_000;
 const HEARTBEAT_MS = 15_000;
 const DRAIN_DEADLINE_MS = 30_000;
 
 /**
  * Sends a function's log lines as server-sent events until the client leaves.
  *
- * Every line comes from the database, in the order of ids: the feed only says
- * when to look, and what it says is used as it is as long as nothing was missed.
- * States: catching up (from the database, page by page) → live (from the feed)
- * → closed. A client that reads too slowly is told so and dropped; it can
- * resume with `last-event-id`.
+ * Every line comes from the database, in the order of ids, which is that of their commits, whichever replica made them:
+ * the feed only says when to look. States: catching up (page by page) ⇄ live (waiting for the feed or the poll) → closed.
+ * A client that reads too slowly is told so and dropped; it can resume with `last-event-id`.
  *
  * @throws FleetError `unavailable`, before anything was sent
  */
@@ -58,17 +56,14 @@ export async function followLogs(res: ServerResponse, options: FollowOptions): P
   };
   res.once('close', close);
   signal.addEventListener('abort', close, { once: true });
-  const waiting: StoredLogLine[] = [];
-  let waitingBytes = 0;
-  let overflowed = false;
+  /** What was committed here since the last look: a client that takes long for a page of lines is far behind by then. */
+  const unread = { lines: 0, bytes: 0 };
   const stopHearing = feed.follow(functionId, (lines) => {
-    if (overflowed) return;
     for (const line of lines) {
       if (!matches(line, filter)) continue;
-      waiting.push(line);
-      waitingBytes += line.text.length;
+      unread.lines += 1;
+      unread.bytes += line.text.length;
     }
-    overflowed = waiting.length > WAITING_MAX || waitingBytes > WAITING_BYTES_MAX;
     wake();
   });
   const heartbeat = setInterval(() => void (res.writableNeedDrain || res.write(': still here\n\n')), HEARTBEAT_MS);
@@ -87,27 +82,22 @@ export async function followLogs(res: ServerResponse, options: FollowOptions): P
       }
     };
     while (!closed.signal.aborted) {
+      Object.assign(unread, { lines: 0, bytes: 0 });
       // Those that are not wanted too: else each look would go through all of them again.
       const page = await table.after(projectId, functionId, lastId, BACKLOG_PAGE);
       await send(page);
-      if (page.length === BACKLOG_PAGE) continue;
-      const lookAgainAt = performance.now() + POLL_MS;
-      while (!closed.signal.aborted && performance.now() < lookAgainAt) {
-        if (overflowed) {
-          res.end(`event: dropped\ndata: {"reason":"slow_client","resumeAfter":${lastId}}\n\n`);
-          return;
-        }
-        waitingBytes = 0;
-        await send(waiting.splice(0));
-        if (waiting.length > 0) continue;
-        await new Promise<void>((resolve) => {
-          const timer = setTimeout(resolve, Math.max(1, lookAgainAt - performance.now()));
-          wake = () => {
-            clearTimeout(timer);
-            resolve();
-          };
-        });
+      if (unread.lines > UNREAD_MAX || unread.bytes > UNREAD_BYTES_MAX) {
+        res.end(`event: dropped\ndata: {"reason":"slow_client","resumeAfter":${lastId}}\n\n`);
+        return;
       }
+      if (page.length === BACKLOG_PAGE || unread.lines > 0 || closed.signal.aborted) continue;
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, POLL_MS);
+        wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
     }
     res.end();
   } catch (err) {

@@ -1,6 +1,7 @@
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startTestControlPlane, type TestControlPlane } from '../http/test-control-plane.js';
+import { insertLogLines } from './insert-log-lines.js';
 import type { StoredLogLine } from './log-line.js';
 
 describe('executions and logs', () => {
@@ -204,6 +205,34 @@ describe('executions and logs', () => {
       await write(['elsewhere'], uuidv7(), false);
     });
     expect(followed.texts).toEqual(['elsewhere']);
+  });
+
+  it('a follower misses no line and sees none twice while several replicas write large and small batches at once', async () => {
+    const rounds = Array.from({ length: 60 }, (_, i) => i);
+    const sizeOf = (round: number) => (round % 3 === 0 ? 300 : 1);
+    const all = rounds.flatMap((round) => Array.from({ length: sizeOf(round) }, (_, i) => `${round}-${i}`));
+    const followed = await follow('', all.length, {}, async () => {
+      const commit = async (round: number) => {
+        const lines = await insertLogLines(
+          plane.postgres.database,
+          Array.from({ length: sizeOf(round) }, (_, i) => ({
+            ...{
+              projectId: 'default',
+              functionId,
+              executionId: uuidv7(),
+              versionId: functionId,
+              epoch: 1,
+              sequence: i,
+            },
+            ...({ at: new Date(), stream: 'stdout', level: 'INFO', text: `${round}-${i}` } as const),
+          })),
+        );
+        // Some are heard of by the feed, in whatever order.
+        if (round % 2 === 0) plane.feed.publish(lines);
+      };
+      await Promise.all(rounds.map(commit));
+    });
+    expect([...followed.texts].sort()).toEqual([...all].sort());
   });
 
   it('a follower that does not read is dropped, and the publisher never waits', async () => {
