@@ -3,6 +3,7 @@ import {
   startEmbeddedPostgres,
 } from '@lambda-fleet/common/embedded-postgres/start-embedded-postgres';
 import { pino } from 'pino';
+import { descendantsOf } from '../fleet/processes.js';
 
 /** The database of a cluster: a real server, which can be ended and frozen, and comes back at the same address. */
 export class ClusterPostgres {
@@ -30,12 +31,25 @@ export class ClusterPostgres {
   }
 
   /** Frozen with all of its processes, until `resume`. */
-  pause(): void {
-    process.kill(-this.#running.pid, 'SIGSTOP');
+  async pause(): Promise<void> {
+    await this.#signal('SIGSTOP');
   }
 
-  resume(): void {
-    process.kill(-this.#running.pid, 'SIGCONT');
+  async resume(): Promise<void> {
+    await this.#signal('SIGCONT');
+  }
+
+  /** Each backend is in a process group of its own. */
+  async #signal(signal: NodeJS.Signals): Promise<void> {
+    const { pid } = this.#running;
+    process.kill(pid, signal);
+    for (const backend of await descendantsOf(pid)) {
+      try {
+        process.kill(backend.pid, signal);
+      } catch {
+        // It has ended meanwhile.
+      }
+    }
   }
 
   get #running(): EmbeddedPostgres {

@@ -9,7 +9,7 @@ const RESTARTS = 5;
 let rig: FaultRig | undefined;
 
 afterEach(async () => {
-  rig?.cluster.postgres.resume();
+  await rig?.cluster.postgres.resume();
   await rig?.dispose();
   rig = undefined;
 });
@@ -39,10 +39,10 @@ describe('PostgreSQL under a load of sync and async calls', { timeout: 900_000 }
     rig = await FaultRig.start();
     const { cluster } = rig;
     await underLoad(2_000);
-    cluster.postgres.pause();
+    await cluster.postgres.pause();
     expect(await asyncStatus(rig)).toBe(503);
     await sleep(55_000);
-    cluster.postgres.resume();
+    await cluster.postgres.resume();
     await cluster.ready();
     await rig.serves();
     const verdict = await rig.judge();
