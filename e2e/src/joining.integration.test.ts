@@ -242,7 +242,7 @@ const options = (nodeId: string, token?: string) => ({
     ...{
       token: token === undefined ? undefined : new Secret(token),
       nodeId,
-      addresses: [`localhost:${first.enrollPort}`],
+      addresses: [`127.0.0.1:${first.enrollPort}`],
     },
   },
 });
@@ -346,7 +346,7 @@ describe("an agent's identity", () => {
     const lifetime = expiresAt - issuedAt;
     const at = { wall: issuedAt, passed: 0 };
     const clocks: Clocks = { wall: () => at.wall, passed: () => at.passed };
-    const addresses = () => ['localhost:1', `localhost:${first.grpcPort}`];
+    const addresses = () => ['localhost:1', `127.0.0.1:${first.grpcPort}`];
     if (files === undefined) throw new Error('no files');
     const renewal = new Renewal({ identity, files, addresses, clocks, log: silent });
     const serial = () => identity.files.cert.toString();

@@ -1,4 +1,5 @@
 import { type ServerReadableStream, type ServerUnaryCall, type sendUnaryData, status } from '@grpc/grpc-js';
+import type { NodeCertificate } from '@lambda-fleet/common/certificates/node-certificate';
 import { FleetError } from '@lambda-fleet/common/errors';
 import { IMAGE_LAYERS_MAX } from '@lambda-fleet/common/limits';
 import type { Logger } from '@lambda-fleet/common/logger';
@@ -7,7 +8,7 @@ import type { Artifact } from '../artifacts/postgres-artifact-store.js';
 import type { NodeRegistry } from '../nodes/node-registry.js';
 import type { GivenBuild } from '../nodes/session-builds.js';
 import { callError, isCallError } from './call-error.js';
-import { peerNode, type RevokedPeers } from './peer-identity.js';
+import { peerNode, REMOVED, type RevokedPeers } from './peer-identity.js';
 
 /** Where layers are kept. */
 export interface Layers {
@@ -33,7 +34,7 @@ export async function hasLayers(
 ): Promise<void> {
   const { buildId, sha256 } = call.request;
   try {
-    const { projectId } = givenBuild(call, buildId, options);
+    const { projectId } = givenBuild(peerNode(call, options.revoked), buildId, options);
     if (sha256.length > IMAGE_LAYERS_MAX || !sha256.every((digest) => SHA256.test(digest))) throw malformed();
     answer(null, { stored: sha256.length === 0 ? [] : [...(await options.layers.stored(projectId, sha256))] });
   } catch (err) {
@@ -49,16 +50,20 @@ export async function putLayer(
   const silence = setTimeout(() => call.destroy(new Error('the layer stopped coming')), PART_DEADLINE_MS);
   const parts = call[Symbol.asyncIterator]() as AsyncIterator<LayerPart>;
   try {
+    const node = peerNode(call, options.revoked);
     const first: IteratorResult<LayerPart> = await parts.next();
     if (first.done === true) throw malformed();
     const { buildId, layer } = first.value;
-    const given = givenBuild(call, buildId, options);
+    const given = givenBuild(node, buildId, options);
     const admitted = admit(given, layer);
     try {
       await options.layers.put(
         given.projectId,
         admitted,
-        dataOf(parts, () => silence.refresh()),
+        dataOf(parts, () => {
+          if (options.revoked.isRevoked(node)) throw callError(status.UNAUTHENTICATED, REMOVED);
+          silence.refresh();
+        }),
       );
     } catch (err) {
       // It may be sent again.
@@ -95,12 +100,8 @@ function admit(given: GivenBuild, layer: ImageLayer | undefined): ImageLayer {
 }
 
 /** The same answer whether there is no such build or it is another node's. */
-function givenBuild(
-  call: ServerUnaryCall<unknown, unknown> | ServerReadableStream<unknown, unknown>,
-  buildId: string,
-  { registry, revoked }: LayerCallsOptions,
-): GivenBuild {
-  const given = registry.session(peerNode(call, revoked).nodeId)?.builds.get(buildId);
+function givenBuild({ nodeId }: NodeCertificate, buildId: string, { registry }: LayerCallsOptions): GivenBuild {
+  const given = registry.session(nodeId)?.builds.get(buildId);
   if (given === undefined) throw callError(status.PERMISSION_DENIED, 'no such build of this node');
   return given;
 }

@@ -1,11 +1,17 @@
+import { createPrivateKey, webcrypto } from 'node:crypto';
 import { credentials, status } from '@grpc/grpc-js';
-import { createCertificateRequest } from '@lambda-fleet/common/certificates/certificate-request';
+import {
+  createCertificateRequest,
+  readCertificateRequest,
+} from '@lambda-fleet/common/certificates/certificate-request';
 import {
   type Authority,
   issueAuthority,
   issueCertificate,
+  KEY_ALGORITHM,
   type KeyAndCertificate,
 } from '@lambda-fleet/common/certificates/issue-certificate';
+import { loadX509 } from '@lambda-fleet/common/certificates/load-x509';
 import {
   type AgentFrame,
   type Certificate,
@@ -163,7 +169,26 @@ describe('who may open the link', () => {
     const strange = await issueCertificate(authority, { ...FOR_CLIENTS, commonName: 'Some Body' });
     await expect(greet(replica, strange)).rejects.toMatchObject({ code: status.UNAUTHENTICATED });
   });
+
+  it('is nobody whose certificate is not said to be one of a client', async () => {
+    const replica = await startReplica();
+    await expect(greet(replica, await certificateOfNoUsage())).rejects.toMatchObject({ code: status.UNAUTHENTICATED });
+  });
 });
+
+/** Signed by the authority, and for no usage in particular: something that this program never issues. */
+async function certificateOfNoUsage(): Promise<KeyAndCertificate> {
+  const x509 = await loadX509();
+  const { keyPem, request } = await createCertificateRequest('node-1');
+  const der = createPrivateKey(authority.keyPem).export({ format: 'der', type: 'pkcs8' });
+  const certificate = await x509.X509CertificateGenerator.create({
+    ...{ serialNumber: '02', subject: 'CN=node-1', signingAlgorithm: KEY_ALGORITHM },
+    issuer: new x509.X509Certificate(authority.certificatePem).subjectName,
+    publicKey: (await readCertificateRequest(request)).publicKey,
+    signingKey: await webcrypto.subtle.importKey('pkcs8', der, KEY_ALGORITHM, false, ['sign']),
+  });
+  return { keyPem, certificatePem: certificate.toString('pem') };
+}
 
 describe('a renewed certificate', () => {
   it('is one of the same node with a new key, which opens the link', async () => {
@@ -188,6 +213,13 @@ describe('a renewed certificate', () => {
     const own = await join('node-elsewhere');
     const { request } = await createCertificateRequest('node-elsewhere');
     await expect(renew(replica, own, request)).rejects.toMatchObject({ code: status.UNIMPLEMENTED });
+  });
+
+  it('is not to be had over a connection that has outlived its certificate', async () => {
+    await join('node-lasting');
+    const { request } = await createCertificateRequest('node-lasting');
+    const peer = { nodeId: 'node-lasting', issuedAt: Date.now() - LIFETIME_MS, expiresAt: Date.now() - 1 };
+    await expect(enrollment.renew(peer, request)).rejects.toThrow('has expired');
   });
 
   it('is not to be had without a row of the node, nor by a server', async () => {

@@ -121,7 +121,8 @@ export class Revocations {
     const before = this.#revokedAt.get(nodeId);
     if (before !== undefined && before >= at.getTime()) return;
     this.#revokedAt.set(nodeId, at.getTime());
-    this.options.log.info({ node: nodeId, revokedAt: at.toISOString() }, 'node_revoked');
+    // Not of all that ever were removed, at each start.
+    if (this.#timer !== undefined) this.options.log.info({ node: nodeId, revokedAt: at.toISOString() }, 'node_revoked');
     for (const watch of [...this.#watches]) {
       if (watch.peer.nodeId !== nodeId || !this.isRevoked(watch.peer)) continue;
       this.#watches.delete(watch);
