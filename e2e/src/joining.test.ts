@@ -44,4 +44,17 @@ describe('a machine beside `lambda up`', () => {
     expect(removed.code, removed.stderr).toBe(0);
     await expect.poll(connected, { timeout: 5_000 }).toEqual(['node-1']);
   });
+
+  it('its own node is gone after `lambda node rm` as well, and is one again after the next start', async () => {
+    expect((await fleet.cli(['node', 'rm', '-y', 'node-1'])).code).toBe(0);
+    await expect.poll(connected, { timeout: 5_000 }).toEqual([]);
+    await fleet.stop();
+    const next = await Fleet.start({ driver: 'process', dataDir: fleet.dataDir });
+    try {
+      const { nodes } = (await next.api('GET', '/api/nodes')).json<{ nodes: { id: string; connected: boolean }[] }>();
+      expect(nodes).toMatchObject([{ id: 'node-1', connected: true }]);
+    } finally {
+      await next.stop();
+    }
+  });
 });

@@ -47,7 +47,8 @@ export class Fleet {
     });
   }
 
-  async agents(driver: 'docker' | 'process'): Promise<readonly ChildProgram[]> {
+  /** @param known the nodes that the fleet has, if that is known: others may have been removed, and get a new certificate */
+  async agents(driver: 'docker' | 'process', known: ReadonlySet<string> | undefined): Promise<readonly ChildProgram[]> {
     const { memoryMb, slots } = nodeCapacity(this.config, this.options.nodes);
     const programs: ChildProgram[] = [];
     for (let number = 1; number <= this.options.nodes; number += 1) {
@@ -59,7 +60,7 @@ export class Fleet {
           log: this.log(id),
           environment: {
             ...this.config.inherited,
-            ...tlsVariables(await this.#pki.node(id)),
+            ...tlsVariables(await this.#pki.node(id, known?.has(id) === false)),
             LAMBDA_CONTROL_PLANE: `localhost:${this.options.grpcPort}`,
             LAMBDA_DATA_DIR: this.dataDir.node(id),
             LAMBDA_DRIVER: driver,

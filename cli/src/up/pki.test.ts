@@ -82,6 +82,14 @@ describe('the certificates of a fleet', () => {
     expect(await readFile((await new Pki(folder).node('node-1')).cert, 'utf8')).toBe(first);
   });
 
+  it('are made again for a node whose present one counts no more', async () => {
+    const first = await readFile((await new Pki(folder).node('node-1')).cert, 'utf8');
+    const pki = new Pki(folder);
+    const again = await pki.node('node-1', true);
+    expect(await readFile(again.cert, 'utf8')).not.toBe(first);
+    expect(await handshake(await pki.controlPlane(), again)).toBe('node-1');
+  });
+
   it('are made again, for everyone, when the authority is lost or damaged', async () => {
     const before = await new Pki(folder).node('node-1');
     const first = new X509Certificate(await readFile(before.cert));

@@ -43,14 +43,18 @@ export class Pki {
     });
   }
 
-  /** For an agent: the subject's common name is the node's id. */
-  node(id: string): Promise<TlsFiles> {
-    return this.#ensure(id, { commonName: id, usage: 'client', dnsNames: [], addresses: [] });
+  /**
+   * For an agent: the subject's common name is the node's id.
+   *
+   * @param anew makes another one: the present one counts no more when the node was removed
+   */
+  node(id: string, anew = false): Promise<TlsFiles> {
+    return this.#ensure(id, { commonName: id, usage: 'client', dnsNames: [], addresses: [] }, anew);
   }
 
-  async #ensure(name: string, request: CertificateRequest): Promise<TlsFiles> {
+  async #ensure(name: string, request: CertificateRequest, anew = false): Promise<TlsFiles> {
     const authority = await this.#loadAuthority();
-    const present = await this.#read(name);
+    const present = anew ? undefined : await this.#read(name);
     if (present === undefined || !isSound(present, authority.certificatePem) || !fits(present, request)) {
       await this.#write(name, await issueCertificate(authority, request));
     }

@@ -15,6 +15,7 @@ import { deployExample, EXAMPLE_NAME } from './deploy-example.js';
 import { endpointOf } from './endpoint.js';
 import type { Fleet } from './fleet.js';
 import type { UpOptions } from './fleet-options.js';
+import { knownNodes } from './known-nodes.js';
 import { postgresProgram } from './postgres-child.js';
 import type { Supervisor } from './supervisor.js';
 import { writeContext } from './write-context.js';
@@ -53,7 +54,8 @@ export async function startFleet(start: FleetStart): Promise<undefined> {
   });
   const agents = options.nodes === 1 ? '1 node agent' : `${options.nodes} node agents`;
   await timed(output, `Starting ${agents} (driver ${driver})`, async () => {
-    await supervisor.start(await fleet.agents(driver), START_DEADLINE_MS);
+    const known = await knownNodes(await clientOf(start));
+    await supervisor.start(await fleet.agents(driver, known), START_DEADLINE_MS);
   });
 
   await leaveContexts(start);
@@ -103,9 +105,9 @@ async function leaveContexts({ session, options, dataDir, log }: FleetStart): Pr
 }
 
 /** Whether the example is there to try. Without it the fleet still works, so its failure ends nothing. */
-async function ensureExample({ session, options, dataDir }: FleetStart): Promise<boolean> {
-  const apiKey = new Secret((await readApiKey(dataDir)).trim());
-  const client = new ApiClient({ endpoint: new URL(endpointOf(options)), apiKey, source: dataDir.apiKey });
+async function ensureExample(start: FleetStart): Promise<boolean> {
+  const { session, dataDir } = start;
+  const client = await clientOf(start);
   const isDone = await access(dataDir.exampleDeployed).then(
     () => true,
     () => false,
@@ -117,6 +119,11 @@ async function ensureExample({ session, options, dataDir }: FleetStart): Promise
     session.output.warn(`The example could not be deployed: ${errorText(err)} The next start tries again.`);
     return false;
   }
+}
+
+async function clientOf({ options, dataDir }: FleetStart): Promise<ApiClient> {
+  const apiKey = new Secret((await readApiKey(dataDir)).trim());
+  return new ApiClient({ endpoint: new URL(endpointOf(options)), apiKey, source: dataDir.apiKey });
 }
 
 async function readApiKey(dataDir: DataDir): Promise<string> {
