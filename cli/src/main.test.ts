@@ -328,6 +328,21 @@ describe('lambda deploy', () => {
     expect(JSON.parse(await definition.text())).toEqual({ name: 'greet' });
   });
 
+  it('sets the limits of lambda.json after the deploy, and says that it is deployed when they are refused', async () => {
+    const lambdaJson = '{"limits":{"reserved":950}}';
+    await project({ 'index.mjs': 'export const handler = async () => 1;', 'lambda.json': lambdaJson });
+    answer = ({ method, url }, response) => {
+      if (method === 'GET') error(response, 404, 'function_not_found', 'None.');
+      else if (!url.endsWith('/concurrency')) json(response, 201, GREET);
+      else error(response, 409, 'conflict', 'At most 900 can be reserved.');
+    };
+    const { status, stderr } = await lambda(['deploy', 'greet']);
+    expect(status).not.toBe(0);
+    expect(stderr).toMatch(/greet is deployed, but "limits"[\s\S]*At most 900/);
+    expect(received[1]?.body.toString('latin1')).not.toContain('"limits"');
+    expect(JSON.parse(received[2]?.body.toString() ?? '')).toEqual({ reserved: 950 });
+  });
+
   it('says after the deploy how async invocations are tried, and that it is deployed when that is refused', async () => {
     const lambdaJson = '{"async":{"retries":1,"onFailure":{"function":"alert"}}}';
     await project({ 'index.mjs': 'export const handler = async () => 1;', 'lambda.json': lambdaJson });
@@ -894,6 +909,38 @@ describe('lambda async', () => {
   ])('%s %j is a mistake in the arguments, and asks no server', async (flag, value) => {
     expect((await lambda(['async', 'report', flag, value])).status).toBe(2);
     expect(received).toEqual([]);
+  });
+});
+
+describe('lambda concurrency', () => {
+  it('shows how often a function may run at once', async () => {
+    answer = (_request, response) => json(response, 200, { reserved: 0, maximum: null });
+    const { stdout } = await lambda(['concurrency', 'report']);
+    expect(received[0]).toMatchObject({ method: 'GET', url: '/api/functions/report/concurrency' });
+    expect(stdout).toBe('reserved   0, switched off\nmaximum    none\n');
+    const asJson = await lambda(['concurrency', 'report', '-o', 'json']);
+    expect(JSON.parse(asJson.stdout)).toEqual({ reserved: 0, maximum: null });
+  });
+
+  it.each([
+    [['--reserved', '10'], { reserved: 10 }],
+    [['--reserved', '0', '--maximum', '5'], { reserved: 0, maximum: 5 }],
+    [['--no-reserved'], { reserved: null }],
+    [['--no-maximum'], { maximum: null }],
+  ])('sends what is given alone: %j', async (args, body) => {
+    answer = (_request, response) => json(response, 200, { reserved: 10, maximum: 20 });
+    expect((await lambda(['concurrency', 'report', ...args])).stdout).toContain('reserved   10');
+    expect(received[0]).toMatchObject({ method: 'PUT', url: '/api/functions/report/concurrency' });
+    expect(JSON.parse(received[0]?.body.toString() ?? '')).toEqual(body);
+  });
+
+  it('takes both away, and not while it sets one', async () => {
+    answer = (_request, response) => json(response, 200, { reserved: null, maximum: null });
+    expect((await lambda(['concurrency', 'report', '--clear'])).status).toBe(0);
+    expect(received[0]).toMatchObject({ method: 'DELETE', url: '/api/functions/report/concurrency' });
+    expect((await lambda(['concurrency', 'report', '--clear', '--reserved', '1'])).status).toBe(2);
+    expect((await lambda(['concurrency', 'report', '--maximum', '0'])).status).toBe(2);
+    expect(received).toHaveLength(1);
   });
 });
 

@@ -11,6 +11,7 @@ import {
 } from './arguments.js';
 import { addAsyncCommand } from './async-command.js';
 import { CliError } from './cli-error.js';
+import { addConcurrencyCommand } from './concurrency-command.js';
 import { readConfig } from './config.js';
 import { EXIT } from './exit-codes.js';
 import { addJoinCommands } from './join-commands.js';
@@ -71,6 +72,7 @@ function buildProgram(session: Session): Command {
   addExecutionCommands(program, session);
   addJobCommands(program, session);
   addAsyncCommand(program, session);
+  addConcurrencyCommand(program, session);
   addQueueCommands(program, session);
   addReplayCommand(program, session);
   addScheduleCommands(program, session);

@@ -43,12 +43,14 @@ const schema = z.object({
   LAMBDA_CRASH_FILE: z.string().min(1).optional(),
   /** How long an invocation may wait for a node, milliseconds. */
   LAMBDA_QUEUE_BUDGET_MS: z.coerce.number().int().min(0).max(900_000).default(10_000),
-  /** Invocations in progress at once, waiting ones included. */
+  /** Invocations in progress at once in this process, waiting ones included; as many again of functions that have reserved some. */
   LAMBDA_CONCURRENCY_MAX: z.coerce.number().int().min(1).default(1_000),
   /** When it is stopped, it serves for so long while `/readyz` says that it leaves: load balancers have to see that. */
   LAMBDA_LEAVE_DELAY_MS: z.coerce.number().int().min(0).max(120_000).default(5_000),
   /** What is in progress then may take so long. */
   LAMBDA_LEAVE_S: z.coerce.number().min(0).max(900).default(90),
+  /** Invocations in progress at once of one project, on all control planes together. */
+  LAMBDA_ACCOUNT_CONCURRENCY: z.coerce.number().int().min(1).max(1_000_000).default(1_000),
   /** What `isolation: auto` means: gVisor wherever an eligible node has it, or runc always. */
   LAMBDA_ISOLATION_POLICY: z.enum(ISOLATION_POLICIES).default('gvisor'),
   /** Jobs among the async invocations in progress. Each holds its arguments, up to 6 MB. */
@@ -92,6 +94,7 @@ export interface ControlPlaneConfig {
   readonly queueBudgetMs: number;
   readonly concurrencyMax: number;
   readonly leave: { readonly delayMs: number; readonly boundMs: number };
+  readonly accountConcurrency: number;
   readonly isolationPolicy: IsolationPolicyName;
   readonly jobs: { readonly concurrencyMax: number; readonly queuedMax: number };
   readonly asyncConcurrencyMax: number;
@@ -125,6 +128,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): ControlPlaneCo
     queueBudgetMs: value.LAMBDA_QUEUE_BUDGET_MS,
     concurrencyMax: value.LAMBDA_CONCURRENCY_MAX,
     leave: { delayMs: value.LAMBDA_LEAVE_DELAY_MS, boundMs: value.LAMBDA_LEAVE_S * 1_000 },
+    accountConcurrency: value.LAMBDA_ACCOUNT_CONCURRENCY,
     isolationPolicy: value.LAMBDA_ISOLATION_POLICY,
     jobs: { concurrencyMax: value.LAMBDA_JOBS_CONCURRENCY, queuedMax: value.LAMBDA_JOBS_QUEUED_MAX },
     asyncConcurrencyMax: value.LAMBDA_ASYNC_CONCURRENCY,

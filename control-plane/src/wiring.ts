@@ -4,7 +4,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Lifecycle } from '@lambda-fleet/common/lifecycle';
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { Hello } from '@lambda-fleet/proto';
+import { AccountConcurrency } from './admission/account-concurrency.js';
 import { ConcurrencyLimiter } from './admission/concurrency-limiter.js';
+import { ConcurrencySettingsTable } from './admission/concurrency-settings.js';
 import { ArtifactSweep } from './artifacts/artifact-sweep.js';
 import { ImageStore } from './artifacts/image-store.js';
 import { LayerStore } from './artifacts/layer-store.js';
@@ -35,6 +37,7 @@ import { createFleetService } from './grpc/fleet-service.js';
 import { asyncRoutes } from './http/async-routes.js';
 import { BodyBudget } from './http/body-budget.js';
 import { buildRoutes } from './http/build-routes.js';
+import { concurrencyRoutes } from './http/concurrency-routes.js';
 import { createApi } from './http/create-api.js';
 import { executionRoutes } from './http/execution-routes.js';
 import { fleetRoutes } from './http/fleet-routes.js';
@@ -182,7 +185,12 @@ export async function wireControlPlane(
   });
   const view = new ConnectedNodesView(registry, ledger);
   const isolation = new IsolationPolicy(config.isolationPolicy, view);
-  const placement: Placement = new Placement({ view, isolation, ledger, queue: WAITING });
+  const account = new AccountConcurrency(database, config.accountConcurrency, log);
+  lifecycle.onClose('account concurrency', () => account.close());
+  notifications.on('functions', () => account.functionsChanged());
+  notifications.onRestored(() => account.functionsChanged());
+  const unreservedOf = (projectId: string): number => account.unreservedOf(projectId);
+  const placement: Placement = new Placement({ view, isolation, ledger, unreservedOf, queue: WAITING });
   const tracker = new NodeTracker({ registry, store: nodeStore, onRecorded: () => leases.nodeKnown(), log });
 
   const floors = new ProvisionedFloors({
@@ -370,6 +378,7 @@ export async function wireControlPlane(
         functionUrl: (name) =>
           functionUrl(name, { domain: config.domain, apiUrl: `http://${config.domain}:${httpPort}` }),
       }),
+      ...concurrencyRoutes({ concurrency: new ConcurrencySettingsTable(database, config.accountConcurrency), budget }),
       ...buildRoutes({
         ...{ runner: buildRunner, table: buildTable, feed: buildFeed, budget },
         stopping: stopping.signal,

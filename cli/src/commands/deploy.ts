@@ -8,6 +8,7 @@ import type { Output } from '../output.js';
 import type { AsyncSettings } from '../project/async-settings.js';
 import { DOCKERFILE, packBuildContext } from '../project/build-context.js';
 import { listCodeFiles } from '../project/code-files.js';
+import type { ConcurrencySettings } from '../project/concurrency-settings.js';
 import { guessEntry } from '../project/guess-runtime.js';
 import { type Definition, type LambdaJson, readLambdaJson } from '../project/lambda-json.js';
 import { checkArchiveSize, packZip } from '../project/pack.js';
@@ -15,6 +16,7 @@ import { type Archive, findFunction, uploadFunction } from '../project/upload-fu
 import type { Session } from '../session.js';
 import { bytesText, printable } from '../terminal-text.js';
 import { changeAsyncSettings } from './async-settings.js';
+import { changeConcurrency } from './concurrency-settings.js';
 import { deployImage } from './deploy-image.js';
 
 export interface DeployOptions extends ServerFlags {
@@ -37,10 +39,13 @@ export async function deploy(session: Session, path: string, options: DeployOpti
   });
   const type = found.isDirectory() ? 'folder' : await archiveType(place);
   const client = session.connect(options);
-  const { async: settings, ...definition } = await readDefinition(place, found.isDirectory(), options);
+  const { async: settings, limits, ...definition } = await readDefinition(place, found.isDirectory(), options);
   const upload = { client, definition, place, output: session.output };
   const url = type === 'folder' ? await deployFolder(upload) : await deployArchive(upload, type, found.size);
   if (settings !== undefined) await applyAsyncSettings(client, definition.name, settings, session.output);
+  if (limits !== undefined && Object.keys(limits).length > 0) {
+    await applyLimits(client, definition.name, limits, session.output);
+  }
   await session.output.data(`${url}\n`);
 }
 
@@ -58,6 +63,22 @@ async function applyAsyncSettings(
     throw err;
   }
   output.note('Async invocations are tried as lambda.json says.');
+}
+
+/** Those of the function too. */
+async function applyLimits(
+  client: ApiClient,
+  name: string,
+  limits: Partial<ConcurrencySettings>,
+  output: Output,
+): Promise<void> {
+  try {
+    await changeConcurrency(client, name, limits);
+  } catch (err) {
+    output.note(`${name} is deployed, but "limits" of its lambda.json could not be applied:`);
+    throw err;
+  }
+  output.note('It runs at once as often as lambda.json says.');
 }
 
 type ArchiveType = 'application/zip' | 'application/gzip';

@@ -23,6 +23,11 @@ describe('lambda.json', () => {
     ['{ "image": { "command": "run" } }', '"image" must be an object'],
     ['{ "image": { "workingDirectory": "srv" } }', '"image" must be an object'],
     ['{ "keepPayloads": "no" }', '"keepPayloads" must be true or false'],
+    [
+      '{ "limits": {"reserved": -1} }',
+      '"limits.reserved" must be a whole number of invocations, 0 to 1000000, or null',
+    ],
+    ['{ "limits": {"maximum": 0} }', '"limits.maximum" must be a whole number of invocations, 1 to'],
     ['{ "async": 1 }', '"async" must be an object, as in {"retries": 1'],
     ['{ "async": {\n "retries": 6 } }', 'lambda.json:2: "async.retries" must be a whole number, 0 to 5'],
     ['{ "async": { "retryDelaysMs": [] } }', '"async.retryDelaysMs" must be a list of 1 to 5 whole numbers'],

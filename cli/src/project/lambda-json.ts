@@ -11,6 +11,7 @@ import {
   isRetryDelays,
   RETRIES_MAX,
 } from './async-settings.js';
+import { type ConcurrencySettings, isLimit, LIMIT_MAX } from './concurrency-settings.js';
 
 /** The API's *definition* of a function; what is absent keeps its value or gets the server's default. */
 export interface Definition {
@@ -45,6 +46,8 @@ export interface Definition {
 export interface LambdaJson extends Definition {
   /** Of the function and not of its versions: another request. */
   readonly async?: Partial<AsyncSettings>;
+  /** The same. */
+  readonly limits?: Partial<ConcurrencySettings>;
 }
 
 interface Field {
@@ -87,6 +90,17 @@ const ASYNC_FIELDS: Readonly<Record<keyof AsyncSettings, Field>> = {
   maxAgeMs: number('a whole number of milliseconds', AGE_MS_MIN, AGE_MS_MAX),
   onSuccess: DESTINATION,
   onFailure: DESTINATION,
+};
+
+const LIMIT_FIELDS: Readonly<Record<keyof ConcurrencySettings, Field>> = {
+  reserved: {
+    mustBe: `a whole number of invocations, 0 to ${LIMIT_MAX}, or null`,
+    accepts: (value) => isLimit(value, 0),
+  },
+  maximum: {
+    mustBe: `a whole number of invocations, 1 to ${LIMIT_MAX}, or null`,
+    accepts: (value) => isLimit(value, 1),
+  },
 };
 
 const isProgram = (handler: string, runtime: unknown): boolean =>
@@ -137,6 +151,11 @@ const FIELDS: Readonly<Record<keyof LambdaJson, Field>> = {
     mustBe: 'an object, as in {"retries": 1, "onFailure": {"function": "alert"}}',
     accepts: (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
     fields: ASYNC_FIELDS,
+  },
+  limits: {
+    mustBe: 'an object, as in {"reserved": 10}',
+    accepts: (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+    fields: LIMIT_FIELDS,
   },
 };
 

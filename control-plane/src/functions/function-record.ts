@@ -1,3 +1,4 @@
+import { concurrencyLimits } from '../admission/concurrency-limits.js';
 import type { ContainerImage } from '../db/schema.js';
 import { handlerOfImage, imageSpecOf } from './container-image.js';
 import type { FunctionConfig } from './definition.js';
@@ -15,6 +16,9 @@ export interface FunctionRecord extends FunctionConfig {
   readonly image: ContainerImage | null;
   /** Of its async invocations; set apart from the versions. */
   readonly asyncMaxAgeMs: number;
+  /** Invocations at once: what is kept for it and what it cannot exceed; set apart from the versions. Null is none. */
+  readonly reservedConcurrency: number | null;
+  readonly maximumConcurrency: number | null;
   readonly createdAt: Date;
   readonly updatedAt: Date;
 }
@@ -24,8 +28,13 @@ export function functionArn(name: string): string {
   return `arn:aws:lambda:local:000000000000:function:${name}`;
 }
 
-/** What the invoke path and the agents need of a function. */
-export function resolvedVersionOf(record: Omit<FunctionRecord, 'createdAt' | 'updatedAt'>): ResolvedVersion {
+type Limited = Pick<FunctionRecord, 'reservedConcurrency' | 'maximumConcurrency'>;
+
+/** What the invoke path and the agents need of a function. What is not deployed has no limits of its own. */
+export function resolvedVersionOf(
+  record: Omit<FunctionRecord, 'createdAt' | 'updatedAt' | keyof Limited> & Partial<Limited>,
+): ResolvedVersion {
+  const { reservedConcurrency = null, maximumConcurrency = null } = record;
   const image = record.image === null ? undefined : imageSpecOf(record.image, record.imageSettings);
   return {
     projectId: record.projectId,
@@ -34,6 +43,7 @@ export function resolvedVersionOf(record: Omit<FunctionRecord, 'createdAt' | 'up
     httpAuth: record.httpAuth,
     isolation: record.isolation,
     provisionedConcurrency: record.provisionedConcurrency,
+    limits: concurrencyLimits(record.id, record.projectId, reservedConcurrency, maximumConcurrency),
     keepPayloads: record.keepPayloads,
     asyncMaxAgeMs: record.asyncMaxAgeMs,
     spec: {

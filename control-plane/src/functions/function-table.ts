@@ -14,7 +14,10 @@ export interface FunctionsNotice {
 }
 
 /** Candidate for a new newest version. What is left out belongs to the function, or is set by the database. */
-export type FunctionDraft = Omit<FunctionRecord, 'asyncMaxAgeMs' | 'createdAt' | 'updatedAt'>;
+export type FunctionDraft = Omit<
+  FunctionRecord,
+  'asyncMaxAgeMs' | 'reservedConcurrency' | 'maximumConcurrency' | 'createdAt' | 'updatedAt'
+>;
 
 /** `functions` joined with the newest of `versions`, as statements that each change or read one consistent state. */
 export class FunctionTable {
@@ -186,7 +189,8 @@ export function nameTaken(name: string): FleetError {
 
 function columns(sql: Sql) {
   return sql`
-    f.id, f.project_id, f.name, f.route, f.http_auth, f.keep_payloads, f.async_max_age_ms, f.created_at, f.updated_at,
+    f.id, f.project_id, f.name, f.route, f.http_auth, f.keep_payloads, f.async_max_age_ms, f.reserved_concurrency,
+    f.maximum_concurrency, f.created_at, f.updated_at,
     v.id as version_id, v.number as version, v.runtime, v.handler, v.memory_mb, v.cpus, v.timeout_ms,
     v.init_timeout_ms, v.keep_alive_ms, v.environment, v.artifact_sha256, v.artifact_bytes,
     v.isolation, v.network, v.egress_hosts, v.concurrency, v.keep_running, v.provisioned_concurrency, v.image,

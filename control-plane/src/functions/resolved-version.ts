@@ -1,4 +1,5 @@
 import type { VersionSpec } from '@lambda-fleet/proto';
+import type { ConcurrencyLimits } from '../admission/concurrency-limits.js';
 
 /** What RESOLVE hands to the rest of the invoke path. Immutable, cached per version. */
 export interface ResolvedVersion {
@@ -9,6 +10,8 @@ export interface ResolvedVersion {
   /** `auto` is decided at placement, by the operator's policy and by what the nodes have. */
   readonly isolation: 'auto' | 'gvisor' | 'runc';
   readonly provisionedConcurrency: number;
+  /** How often it may run at once, and in whose share that counts. */
+  readonly limits: ConcurrencyLimits;
   /** Whether executions keep the event and the result. */
   readonly keepPayloads: boolean;
   /** Milliseconds after which an async invocation that has not been run is given up. */

@@ -1,5 +1,6 @@
 import { DeadlineExceeded, withDeadline } from '@lambda-fleet/common/deadline';
 import { FleetError } from '@lambda-fleet/common/errors';
+import { concurrencyLimits, isSameLimits } from '../admission/concurrency-limits.js';
 import type { NotificationListener } from '../db/notification-listener.js';
 import { type FunctionRecord, resolvedVersionOf } from './function-record.js';
 import { type FunctionsNotice, type FunctionTable, functionNotFound } from './function-table.js';
@@ -148,7 +149,9 @@ function keepNewest<V>(map: Map<string, V>, key: string, value: V, max: number):
 }
 
 function isSame(version: ResolvedVersion, record: FunctionRecord): boolean {
+  const { id, projectId, reservedConcurrency, maximumConcurrency } = record;
   return (
+    isSameLimits(version.limits, concurrencyLimits(id, projectId, reservedConcurrency, maximumConcurrency)) &&
     version.spec.versionId === record.versionId &&
     version.httpAuth === record.httpAuth &&
     version.keepPayloads === record.keepPayloads &&

@@ -51,11 +51,13 @@ export function functionRoutes(options: FunctionRoutesOptions): readonly ApiRout
     const { id, name, route, httpAuth, version, runtime, handler, memoryMb, cpus, timeoutMs, initTimeoutMs } = record;
     const { keepAliveMs, environment, artifactSha256, artifactBytes, createdAt, updatedAt } = record;
     const { isolation, network, egressHosts, concurrency, keepRunning, provisionedConcurrency, keepPayloads } = record;
+    const { reservedConcurrency, maximumConcurrency } = record;
     const image = record.image === null ? undefined : imageSpecOf(record.image, record.imageSettings);
     return {
       ...{ id, name, route, httpAuth, url: functionUrl(name), version, runtime, handler, memoryMb, cpus },
       ...{ timeoutMs, initTimeoutMs, keepAliveMs, environment, codeSha256: artifactSha256, codeBytes: artifactBytes },
       ...{ isolation, network, egressHosts, concurrency, keepRunning, provisionedConcurrency, keepPayloads },
+      ...{ reservedConcurrency, maximumConcurrency },
       packageType: image === undefined ? 'zip' : 'image',
       ...(image && {
         image: {

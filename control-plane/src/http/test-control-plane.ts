@@ -1,6 +1,7 @@
 import { performance } from 'node:perf_hooks';
 import { InvokeKind, type VersionSpec } from '@lambda-fleet/proto';
 import { pino } from 'pino';
+import { ConcurrencySettingsTable } from '../admission/concurrency-settings.js';
 import { ImageStore } from '../artifacts/image-store.js';
 import { PostgresArtifactStore } from '../artifacts/postgres-artifact-store.js';
 import { createAsyncSystem } from '../async/async-system.js';
@@ -40,6 +41,7 @@ import { WebhookSender } from '../webhooks/webhook-sender.js';
 import { asyncRoutes } from './async-routes.js';
 import { BodyBudget } from './body-budget.js';
 import { buildRoutes } from './build-routes.js';
+import { concurrencyRoutes } from './concurrency-routes.js';
 import { createApi } from './create-api.js';
 import { executionRoutes } from './execution-routes.js';
 import { fleetRoutes } from './fleet-routes.js';
@@ -184,6 +186,7 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
         budget,
         functionUrl: (name) => functionUrl(name, { domain: 'localhost', apiUrl: `http://localhost:${port}` }),
       }),
+      ...concurrencyRoutes({ concurrency: new ConcurrencySettingsTable(database, 1_000), budget }),
       ...buildRoutes({ runner: buildRunner, table: builds, feed: buildFeed, budget, stopping: stopping.signal }),
       ...logRoutes({ functions, logs, feed, stopping: stopping.signal }),
       ...executionRoutes({ executions, asyncInvocations: asyncSystem.invocations, logs }),

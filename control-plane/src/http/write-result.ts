@@ -81,7 +81,9 @@ function renderFailure(result: InvocationResult, headers: string[], showError: b
     headers.push('retry-after', String(result.retryAfterSeconds ?? 1));
   }
   const error = showError ? result.error : undefined;
-  const details = error && { errorType: error.errorType, errorMessage: error.errorMessage, trace: error.trace };
+  const details = error
+    ? { errorType: error.errorType, errorMessage: error.errorMessage, trace: error.trace }
+    : result.refusal && { reason: result.refusal };
   headers.push('content-type', 'application/json');
   const body = errorEnvelope(outcome satisfies ErrorCode, failureMessage(result, showError), result.id, details);
   return { status: ERROR_RULES[outcome].status, headers, body: Buffer.from(body) };

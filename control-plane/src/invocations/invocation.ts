@@ -5,6 +5,15 @@ import type { Trigger } from './trigger.js';
 
 export type OutcomeName = 'success' | 'function_error' | 'timeout' | 'throttled' | 'not_started' | 'outcome_unknown';
 
+/** Why an invocation was not started, for programs: those that AWS has by its names. */
+export type RefusalCode =
+  | 'ReservedFunctionConcurrentInvocationLimitExceeded'
+  | 'ConcurrentInvocationLimitExceeded'
+  | 'TooManyInvocationsInProgress'
+  | 'WaitingQueueFull'
+  | 'NoRoomInTime'
+  | 'NoFittingNode';
+
 export interface InvocationRequest {
   /** UUID of version 7; the request id that the runtime sees. */
   readonly id: string;
@@ -56,6 +65,8 @@ export interface InvocationResult {
   readonly error?: FunctionError;
   /** Present for throttled, not_started and outcome_unknown: why, for the caller. */
   readonly reason?: string;
+  /** The same for programs, with throttled and with not_started where it was for want of a place. */
+  readonly refusal?: RefusalCode;
   /** Seconds after which a caller may try again; with throttled and not_started. */
   readonly retryAfterSeconds?: number;
   readonly receipt: ExecutionReceipt;

@@ -12,6 +12,7 @@ import {
 import { pino } from 'pino';
 import { describe, expect, it } from 'vitest';
 import { ConcurrencyLimiter } from '../admission/concurrency-limiter.js';
+import { concurrencyLimits } from '../admission/concurrency-limits.js';
 import type { ExecutionRecord } from '../executions/execution-rows.js';
 import type { ResolvedVersion } from '../functions/resolved-version.js';
 import { NodeRegistry } from '../nodes/node-registry.js';
@@ -28,13 +29,16 @@ import { recordUnclaimedResult } from './unclaimed-result.js';
 
 const log = pino({ level: 'silent' });
 
+const FUNCTION_ID = randomUUID();
+
 const VERSION: ResolvedVersion = {
   projectId: 'default',
-  functionId: randomUUID(),
+  functionId: FUNCTION_ID,
   functionName: 'greet',
   httpAuth: 'key',
   isolation: 'auto',
   provisionedConcurrency: 0,
+  limits: concurrencyLimits(FUNCTION_ID, 'default', null, null),
   keepPayloads: true,
   asyncMaxAgeMs: 0,
   spec: {
@@ -62,7 +66,7 @@ const VERSION: ResolvedVersion = {
   },
 };
 
-function system(options: { concurrencyMax?: number; queueBudgetMs?: number } = {}) {
+function system(options: { concurrencyMax?: number; queueBudgetMs?: number; unreserved?: number } = {}) {
   const ledger = new MemoryPlacementLedger();
   const registry: NodeRegistry = new NodeRegistry({
     onRoom: (nodeId) => {
@@ -79,6 +83,7 @@ function system(options: { concurrencyMax?: number; queueBudgetMs?: number } = {
     view,
     isolation: new IsolationPolicy('gvisor', view),
     ledger,
+    unreservedOf: () => options.unreserved ?? 1_000,
     queue: { perLaneMax: 2, totalMax: 10 },
   });
   const recorded: ExecutionRecord[] = [];
@@ -390,13 +395,74 @@ describe('invoke', () => {
     await expect.poll(() => recorded.length).toBe(2);
   });
 
+  it('throttles a function that is at its limit at once, says why, and runs it again when one has ended', async () => {
+    const { invoke, connect, recorded } = system();
+    const held: (() => void)[] = [];
+    connect('n1', (message, session) => held.push(() => succeed(message, session)));
+    const limited = { ...VERSION, limits: concurrencyLimits(FUNCTION_ID, 'default', 1, null) };
+    const first = invoke(limited, request());
+    await expect.poll(() => held.length).toBe(1);
+    const over = await invoke(limited, request());
+    expect(over).toMatchObject({ outcome: 'throttled', retryAfterSeconds: 1 });
+    expect(over.refusal).toBe('ReservedFunctionConcurrentInvocationLimitExceeded');
+    held[0]?.();
+    expect((await first).outcome).toBe('success');
+    const next = invoke(limited, request());
+    await expect.poll(() => held.length).toBe(2);
+    held[1]?.();
+    expect((await next).outcome).toBe('success');
+    await expect.poll(() => recorded.length).toBe(2);
+  });
+
+  it('throttles at the limit of the account, but not a function that has reserved some', async () => {
+    const { invoke, connect } = system({ unreserved: 1 });
+    const held: (() => void)[] = [];
+    connect('n1', (message, session) => held.push(() => succeed(message, session)));
+    const first = invoke(VERSION, request());
+    await expect.poll(() => held.length).toBe(1);
+    expect(await invoke(VERSION, request())).toMatchObject({
+      outcome: 'throttled',
+      refusal: 'ConcurrentInvocationLimitExceeded',
+      retryAfterSeconds: 1,
+    });
+    const kept = invoke({ ...VERSION, limits: concurrencyLimits('kept', 'default', 1, null) }, request());
+    await expect.poll(() => held.length).toBe(2);
+    for (const answer of held) answer();
+    expect([(await first).outcome, (await kept).outcome]).toEqual(['success', 'success']);
+  });
+
+  it('a function that is switched off is throttled though no node is connected, and its new code is still checked', async () => {
+    const { invoke, connect } = system();
+    const off = { ...VERSION, limits: concurrencyLimits(FUNCTION_ID, 'default', 0, null) };
+    const refused = await invoke(off, request());
+    expect(refused).toMatchObject({ outcome: 'throttled', reason: expect.stringContaining('switches it off') });
+    expect(refused).toMatchObject({ refusal: 'ReservedFunctionConcurrentInvocationLimitExceeded' });
+    connect('n1', succeed);
+    expect((await invoke(off, { ...request(), trigger: 'deploy' })).outcome).toBe('success');
+  });
+
+  it('keeps the permits of functions with reserved concurrency from the others', async () => {
+    const { invoke, connect } = system({ concurrencyMax: 1 });
+    const held: (() => void)[] = [];
+    connect('n1', (message, session) => held.push(() => succeed(message, session)));
+    const flood = invoke(VERSION, request());
+    await expect.poll(() => held.length).toBe(1);
+    expect(await invoke(VERSION, request())).toMatchObject({ refusal: 'TooManyInvocationsInProgress' });
+    const kept = invoke({ ...VERSION, limits: concurrencyLimits('kept', 'default', 1, null) }, request());
+    await expect.poll(() => held.length).toBe(2);
+    for (const answer of held) answer();
+    expect([(await flood).outcome, (await kept).outcome]).toEqual(['success', 'success']);
+  });
+
   it('throttles a function of which too many wait already', async () => {
     const { invoke, connect } = system();
     const held: (() => void)[] = [];
     connect('n1', (message, session) => held.push(() => succeed(message, session)), 1);
     const running = [invoke(VERSION, request()), invoke(VERSION, request()), invoke(VERSION, request())];
     await expect.poll(() => held.length).toBe(1);
-    expect((await invoke(VERSION, request())).outcome).toBe('throttled');
+    expect(await invoke(VERSION, request())).toMatchObject({
+      ...{ outcome: 'throttled', refusal: 'WaitingQueueFull', retryAfterSeconds: 1 },
+    });
     for (let i = 0; i < 3; i += 1) {
       await expect.poll(() => held.length).toBe(i + 1);
       held[i]?.();

@@ -15,6 +15,7 @@ import type { Placed, Placement, PlacementFailure } from '../scheduling/placemen
 import { type ControlPlanePhases, toExecutionError, toExecutionReceipt } from './execution-record.js';
 import type { InvocationRequest, InvocationResult, Invoke, OutcomeName } from './invocation.js';
 import type { Journal } from './journal.js';
+import { placementFailed, type Refusal, TOO_MANY_IN_PROGRESS } from './refusals.js';
 import { leavesNoExecution } from './trigger.js';
 import { OUTCOME_NAMES } from './unclaimed-result.js';
 
@@ -49,6 +50,7 @@ const BYTES_PER_MB = 1024 * 1024;
 interface Conclusion {
   readonly outcome: OutcomeName;
   readonly reason?: string;
+  readonly refusal?: Refusal;
   readonly end?: ResponseEnd;
   readonly body?: Buffer;
   readonly session?: NodeSession;
@@ -65,16 +67,14 @@ export function createInvoke(options: InvokeOptions): Invoke {
   return async (version, request) => {
     const { arrivedAt, resolveMs, receiveMs } = request;
     const phases = { resolveMs, receiveMs, admitMs: 0, placeMs: 0, totalMs: 0 };
-    if (!limiter.tryAcquire()) {
-      const reason = 'The control plane has as many invocations in progress as it allows.';
-      return conclude(options, version, request, phases, { outcome: 'throttled', reason });
-    }
+    const share = version.limits.reserved ? 'reserved' : 'shared';
+    if (!limiter.tryAcquire(share)) return conclude(options, version, request, phases, TOO_MANY_IN_PROGRESS);
     try {
       phases.admitMs = performance.now() - arrivedAt - resolveMs - receiveMs;
       const conclusion = await placeAndDispatch(options, version, request, phases);
       return conclude(options, version, request, phases, conclusion);
     } finally {
-      limiter.release();
+      limiter.release(share);
     }
   };
 }
@@ -87,6 +87,8 @@ async function placeAndDispatch(
 ): Promise<Conclusion> {
   const { spec } = version;
   const demand = demandOf(version, request.attempt?.alone === true);
+  // A function that is at its limit, or switched off, can still be replaced by code that was checked.
+  const limits = request.trigger === 'deploy' ? undefined : version.limits;
   const deadlineMs = answerDeadlineMs(spec, queueBudgetMs);
   const placingSince = performance.now();
   let refusedBy: Set<string> | undefined;
@@ -95,12 +97,13 @@ async function placeAndDispatch(
   for (;;) {
     if (request.signal?.aborted) return CANCELLED;
     const waitMs = queueBudgetMs - (performance.now() - placingSince);
-    if (waitMs <= 0) return placementFailed('expired', '', lastRefusal);
-    const pending = placement.place(request.id, demand, refusedBy, waitMs);
+    if (waitMs <= 0) return placementFailed('expired', version, '', lastRefusal);
+    const pending = placement.place(request.id, demand, refusedBy, waitMs, limits);
     const placed = pending instanceof Promise ? await unlessCancelled(pending, request.signal, placement) : pending;
     if (placed === 'cancelled') return CANCELLED;
     if (typeof placed === 'string') {
-      return placementFailed(placed, placement.missingFor(demand) ?? '', lastRefusal);
+      const missing = placed === 'impossible' ? (placement.missingFor(demand) ?? '') : '';
+      return placementFailed(placed, version, missing, lastRefusal);
     }
     const waited = pending instanceof Promise;
     phases.placeMs = performance.now() - placingSince;
@@ -196,20 +199,6 @@ function unlessCancelled<T extends Placed | PlacementFailure>(
 
 const CANCELLED: Conclusion = { outcome: 'not_started', reason: 'It was cancelled before it was sent to a node.' };
 
-function placementFailed(failure: PlacementFailure, missing: string, lastRefusal: string): Conclusion {
-  switch (failure) {
-    case 'queue_full':
-      return { outcome: 'throttled', reason: 'Too many invocations of this function wait for a node already.' };
-    case 'impossible':
-      return { outcome: 'not_started', reason: `No connected node offers ${missing}.` };
-    case 'expired':
-      return {
-        outcome: 'not_started',
-        reason: lastRefusal || 'No node had room for it in time, or none is connected.',
-      };
-  }
-}
-
 const refOf = ({ invocationId, epoch }: ResponseEnd): InvocationRef => ({ invocationId, epoch });
 
 /** RETURN: the caller's result and the journal's record, from the same facts. */
@@ -220,7 +209,7 @@ function conclude(
   phases: ControlPlanePhases & { totalMs: number },
   conclusion: Conclusion,
 ): InvocationResult {
-  const { outcome, reason, end, session } = conclusion;
+  const { outcome, reason, refusal, end, session } = conclusion;
   const { spec } = version;
   phases.totalMs = performance.now() - request.arrivedAt;
   const receipt = toExecutionReceipt(end?.receipt, spec.memoryMb, phases);
@@ -234,7 +223,8 @@ function conclude(
     body,
     error: outcome === 'function_error' || outcome === 'timeout' ? end?.error : undefined,
     reason: outcome === 'success' ? undefined : reason,
-    retryAfterSeconds: retry ? 1 : undefined,
+    refusal: refusal?.code,
+    retryAfterSeconds: retry ? (refusal?.retryAfterSeconds ?? 1) : undefined,
     receipt,
     nodeId: session?.nodeId,
     attested: end !== undefined,

@@ -1,6 +1,8 @@
+import type { ConcurrencyLimits } from '../admission/concurrency-limits.js';
 import type { ClusterView, Demand, NodeView } from './cluster-view.js';
+import type { LimitReached } from './concurrency-counts.js';
 import type { IsolationPolicy } from './isolation-policy.js';
-import type { PlacementLedger, Reservation } from './placement-ledger.js';
+import type { NotReserved, PlacementLedger, Reservation } from './placement-ledger.js';
 import { missingFor, rankNodes } from './rank-nodes.js';
 import { WaitQueue, type WaitQueueOptions } from './wait-queue.js';
 
@@ -10,6 +12,8 @@ export type PlacementFailure =
   | 'queue_full'
   /** Waited as long as it may. */
   | 'expired'
+  /** As many run at once as its function, or its project, may have. */
+  | LimitReached
   /** Nodes are connected and none of them has what it needs, so waiting is pointless. */
   | 'impossible';
 
@@ -23,6 +27,8 @@ export interface PlacementOptions {
   readonly view: ClusterView;
   readonly isolation: IsolationPolicy;
   readonly ledger: PlacementLedger;
+  /** Invocations at once of all functions of the project that have reserved nothing. */
+  readonly unreservedOf: (projectId: string) => number;
   readonly queue: WaitQueueOptions;
 }
 
@@ -32,27 +38,31 @@ export interface PlacementOptions {
  * A reservation belongs to the caller, who releases it exactly once.
  */
 export class Placement {
-  readonly #queue: WaitQueue<Placed>;
+  readonly #queue: WaitQueue<Placed | LimitReached>;
 
   constructor(private readonly options: PlacementOptions) {
-    this.#queue = new WaitQueue(options.queue, ({ reservation }) => this.options.ledger.release(reservation));
+    this.#queue = new WaitQueue(options.queue, (place) => {
+      if (typeof place !== 'string') this.options.ledger.release(place.reservation);
+    });
   }
 
   /**
    * `excluded` nodes refused this invocation a moment ago; once it has waited, they are asked again.
-   * `waitMs` is what is left of its queue budget.
+   * `waitMs` is what is left of its queue budget. Without `limits` it counts for nobody.
    */
   place(
     invocationId: string,
     demand: Demand,
     excluded: ReadonlySet<string> | undefined,
     waitMs: number,
+    limits: ConcurrencyLimits | undefined,
   ): Placed | PlacementFailure | Promise<Placed | PlacementFailure> {
+    if (limits?.max === 0) return 'function_limit';
     // Whoever waits already goes first: a newcomer that overtook them would starve them.
-    if (this.#queue.hasWaiters(demand.functionId)) return this.#wait(invocationId, demand, waitMs);
-    const found = this.#attempt(invocationId, demand, excluded);
-    if (found instanceof Promise) return found.then((now) => now ?? this.#wait(invocationId, demand, waitMs));
-    return found ?? this.#wait(invocationId, demand, waitMs);
+    if (this.#queue.hasWaiters(demand.functionId)) return this.#wait(invocationId, demand, waitMs, limits);
+    const found = this.#attempt(invocationId, demand, excluded, limits);
+    if (found instanceof Promise) return found.then((now) => now ?? this.#wait(invocationId, demand, waitMs, limits));
+    return found ?? this.#wait(invocationId, demand, waitMs, limits);
   }
 
   /** What the connected nodes lack for it; undefined when nothing. */
@@ -76,32 +86,45 @@ export class Placement {
     return isolation === demand.isolation ? demand : { ...demand, isolation };
   }
 
-  async #wait(invocationId: string, demand: Demand, waitMs: number): Promise<Placed | PlacementFailure> {
+  async #wait(
+    invocationId: string,
+    demand: Demand,
+    waitMs: number,
+    limits: ConcurrencyLimits | undefined,
+  ): Promise<Placed | PlacementFailure> {
     const { view } = this.options;
     if (view.size > 0 && missingFor(view, this.#decided(demand)) !== undefined) return 'impossible';
     if (waitMs <= 0) return 'expired';
     const waited = await this.#queue.wait(demand.functionId, waitMs, () =>
-      this.#attempt(invocationId, demand, undefined),
+      this.#attempt(invocationId, demand, undefined, limits),
     );
     return waited === 'full' ? 'queue_full' : waited;
   }
 
+  /** Undefined when there is no room. */
   #attempt(
     invocationId: string,
     demand: Demand,
     excluded: ReadonlySet<string> | undefined,
-  ): Placed | undefined | Promise<Placed | undefined> {
-    const { view, ledger } = this.options;
+    limits: ConcurrencyLimits | undefined,
+  ): Placed | LimitReached | undefined | Promise<Placed | LimitReached | undefined> {
+    const { view, ledger, unreservedOf } = this.options;
     // Anew for each attempt: while an invocation waits, nodes come and go.
     const decided = this.#decided(demand);
     const { isolation } = decided;
     const ranked = rankNodes(view, decided);
-    const candidates = excluded === undefined ? ranked : ranked.filter((node) => !excluded.has(node.id));
-    if (candidates.length === 0) return undefined;
-    const reserved = ledger.reserve(invocationId, candidates.map(nodeId), demand.amount);
-    if (reserved instanceof Promise) return reserved.then((now) => now && { reservation: now, isolation });
-    return reserved && { reservation: reserved, isolation };
+    const nodes = excluded === undefined ? ranked : ranked.filter((node) => !excluded.has(node.id));
+    const unreservedMax = limits === undefined ? Number.POSITIVE_INFINITY : unreservedOf(limits.projectId);
+    const candidates = nodes.map(nodeId);
+    const answer = ledger.reserve({ invocationId, candidates, amount: demand.amount, limits, unreservedMax });
+    if (answer instanceof Promise) return answer.then((now) => placed(now, isolation));
+    return placed(answer, isolation);
   }
 }
 
 const nodeId = (node: NodeView): string => node.id;
+
+function placed(answer: Reservation | NotReserved, isolation: string): Placed | LimitReached | undefined {
+  if (typeof answer !== 'string') return { reservation: answer, isolation };
+  return answer === 'no_room' ? undefined : answer;
+}

@@ -79,4 +79,39 @@ describe('WaitQueue', () => {
     expect(await small).toBe('placed');
     expect(await large).toBe('expired');
   });
+
+  it('asks no more of ten thousand lanes than those that it can serve and a few in vain', async () => {
+    let room = 0;
+    let asked = 0;
+    const queue = new WaitQueue<string>({ perLaneMax: 1, totalMax: 10_000 }, () => {});
+    const waiting = Array.from({ length: 10_000 }, (_, lane) =>
+      queue.wait(`lane ${lane}`, 600_000, () => {
+        asked += 1;
+        if (room === 0) return undefined;
+        room -= 1;
+        return 'placed';
+      }),
+    );
+    for (let round = 0; round < 1_000; round += 1) {
+      room += 10;
+      queue.pump();
+      await turn();
+    }
+    expect(await Promise.all(waiting)).toHaveLength(10_000);
+    expect(asked).toBeLessThanOrEqual(10_000 + 1_000 * 16);
+  });
+
+  it('comes to a lane that can be served however many before it cannot', async () => {
+    const queue = new WaitQueue<string>({ perLaneMax: 1, totalMax: 1_000 }, () => {});
+    const stuck = Array.from({ length: 100 }, (_, lane) => queue.wait(`stuck ${lane}`, 600_000, () => undefined));
+    const behind = queue.wait('behind', 600_000, () => 'placed');
+    let done = false;
+    void behind.then(() => (done = true));
+    for (let pumps = 0; pumps < 8 && !done; pumps += 1) {
+      queue.pump();
+      await turn();
+    }
+    expect(done).toBe(true);
+    expect(queue.size).toBe(stuck.length);
+  });
 });

@@ -21,7 +21,8 @@ const FRUITLESS_LANES_MAX = 16;
  * waiter each, so that a function with a thousand waiters gets no more than one
  * with two. Within a lane the order is first come, first served: a waiter that
  * still finds no place keeps its position, and its lane is passed over until the
- * next pump.
+ * next pump. A pump ends when it has passed over {@link FRUITLESS_LANES_MAX} lanes, and
+ * the next one begins behind them, so that those that fit nowhere hold up nobody.
  *
  * A waiter is: waiting → placed | expired. The deadline and the pump may meet;
  * whoever settles it first wins, and a place found for an expired waiter is handed
@@ -90,28 +91,27 @@ export class WaitQueue<T> {
     }
   }
 
+  /** Goes round the lanes until none of those that were looked at finds anything. Its cost is that of the attempts it makes. */
   async #serveLanes(): Promise<void> {
-    const fruitless = new Set<string>();
-    let served = true;
-    while (served) {
-      served = false;
-      for (const [lane, waiters] of [...this.#lanes]) {
-        if (fruitless.size >= FRUITLESS_LANES_MAX) return;
-        const waiter = waiters[0];
-        if (waiter === undefined || fruitless.has(lane)) continue;
-        const place = await waiter.attempt();
-        if (place === undefined) {
-          fruitless.add(lane);
-        } else if (waiter.settled) {
-          this.giveBack(place);
-          served = true;
-        } else {
-          waiter.settle(place);
-          this.#moveToBack(lane);
-          served = true;
-        }
+    const fruitless: string[] = [];
+    // A lane that was served moves behind the others and so comes up again; one that was passed over does not.
+    for (const [lane, waiters] of this.#lanes) {
+      const waiter = waiters[0];
+      if (waiter === undefined) continue;
+      const place = await waiter.attempt();
+      if (place === undefined) {
+        fruitless.push(lane);
+        if (fruitless.length >= FRUITLESS_LANES_MAX) break;
+      } else if (waiter.settled) {
+        this.giveBack(place);
+        this.#moveToBack(lane);
+      } else {
+        waiter.settle(place);
+        this.#moveToBack(lane);
       }
     }
+    // Those behind them have not been looked at: the next pump begins there.
+    if (fruitless.length >= FRUITLESS_LANES_MAX) for (const lane of fruitless) this.#moveToBack(lane);
   }
 
   #moveToBack(lane: string): void {
