@@ -29,6 +29,11 @@ const schema = z.object({
     .default('localhost'),
   /** `postgres://…`; `?host=/folder` for a unix socket. */
   DATABASE_URL: z.string().regex(/^postgres(ql)?:\/\//, 'must be a postgres:// URL'),
+  /** Redis in which control planes of one fleet share what is reserved. `redis://…`, `rediss://…`, `unix:///path`. */
+  REDIS_URL: z
+    .string()
+    .regex(/^(rediss?:\/\/.|unix:\/\/\/.)/, 'must be a redis://, rediss:// or unix:/// URL')
+    .optional(),
   /** Where the first API key is written when there is none yet. */
   LAMBDA_API_KEY_FILE: z.string().min(1).optional(),
   /** PEM files. Agents must present a certificate of this CA. */
@@ -85,6 +90,7 @@ export interface ControlPlaneConfig {
   readonly advertisedGrpc: string | undefined;
   readonly domain: string;
   readonly databaseUrl: Secret;
+  readonly redisUrl: Secret | undefined;
   readonly apiKeyFile: string | undefined;
   readonly tls: { readonly ca: Buffer; readonly cert: Buffer; readonly key: Buffer };
   /** Undefined signs nothing. */
@@ -120,6 +126,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): ControlPlaneCo
     advertisedGrpc: value.LAMBDA_ADVERTISE_GRPC,
     domain: value.LAMBDA_DOMAIN,
     databaseUrl: new Secret(value.DATABASE_URL),
+    redisUrl: value.REDIS_URL === undefined ? undefined : new Secret(value.REDIS_URL),
     apiKeyFile: value.LAMBDA_API_KEY_FILE === undefined ? undefined : resolve(value.LAMBDA_API_KEY_FILE),
     tls: { ca: value.LAMBDA_TLS_CA, cert: value.LAMBDA_TLS_CERT, key: value.LAMBDA_TLS_KEY },
     caKey: value.LAMBDA_TLS_CA_KEY === undefined ? undefined : new Secret(value.LAMBDA_TLS_CA_KEY.toString('utf8')),

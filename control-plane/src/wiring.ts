@@ -89,9 +89,9 @@ import { ScheduleTicker } from './schedules/schedule-ticker.js';
 import { Schedules } from './schedules/schedules.js';
 import { TickHistory } from './schedules/tick-history.js';
 import { TickSweep } from './schedules/tick-sweep.js';
+import { chooseLedger } from './scheduling/choose-ledger.js';
 import { ConnectedNodesView } from './scheduling/connected-nodes-view.js';
 import { IsolationPolicy } from './scheduling/isolation-policy.js';
-import { MemoryPlacementLedger } from './scheduling/memory-placement-ledger.js';
 import { Placement } from './scheduling/placement.js';
 import { ProvisionedFloors } from './scheduling/provisioned-floors.js';
 import { AddressPolicy } from './webhooks/address-policy.js';
@@ -172,7 +172,8 @@ export async function wireControlPlane(
   const throttles = new ThrottleCounter(database, log);
   lifecycle.onClose('throttle counter', () => throttles.close());
 
-  const ledger = new MemoryPlacementLedger();
+  const onRoom = (): void => placement.roomChanged();
+  const ledger = chooseLedger({ url: config.redisUrl, onRoom, log, lifecycle });
   const nodeStore = new NodeStore(database);
   const registry: NodeRegistry = new NodeRegistry({
     onRoom: (nodeId) => {

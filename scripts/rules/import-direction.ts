@@ -22,7 +22,7 @@ const LAYERS: readonly (readonly string[])[] = [
     'enrollment',
   ],
   ['nodes'],
-  ['db', 'metrics', 'webhooks'],
+  ['db', 'metrics', 'redis', 'webhooks'],
 ];
 
 /**

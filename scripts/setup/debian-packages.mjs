@@ -8,7 +8,7 @@ const APT_DEADLINE_MS = 600_000;
 const DEBIAN_PACKAGES = {
   dockerd: { package: 'docker.io', reason: 'the engine that runs functions in containers' },
   runsc: { package: 'runsc', reason: 'gVisor, which the private engine offers beside runc' },
-  'redis-server': { package: 'redis-server', reason: 'what several control planes share; no test talks to it yet' },
+  'redis-server': { package: 'redis-server', reason: 'the ledger that several control planes share' },
   'musl-gcc': { package: 'musl-tools', reason: 'compiles the static init that starts programs and container images' },
   nft: { package: 'nftables', reason: 'guards the network of functions that have one' },
   ip: { package: 'iproute2', reason: 'connects the network of functions with the world that tests make' },

@@ -8,6 +8,15 @@ export class ConcurrencyCounts {
   readonly #byFunction = new Map<string, number>();
   readonly #unreserved = new Map<string, number>();
 
+  get byFunction(): ReadonlyMap<string, number> {
+    return this.#byFunction;
+  }
+
+  /** By project, of functions that have reserved nothing. */
+  get unreserved(): ReadonlyMap<string, number> {
+    return this.#unreserved;
+  }
+
   /** Undefined when one more may run. */
   reached(limits: ConcurrencyLimits, unreservedMax: number): LimitReached | undefined {
     if (limits.max !== undefined && (this.#byFunction.get(limits.functionId) ?? 0) >= limits.max) {

@@ -16,6 +16,12 @@ interface NodeAccount {
   readonly reservations: Set<Reservation>;
 }
 
+export interface HeldSums {
+  readonly nodes: ReadonlyMap<string, Readonly<NodeAccount>>;
+  readonly functions: ReadonlyMap<string, number>;
+  readonly projects: ReadonlyMap<string, number>;
+}
+
 const MILLI = 1_000;
 const NOTHING: NodeCapacity = { memoryBytes: 0, slots: 0 };
 
@@ -43,12 +49,14 @@ export class MemoryPlacementLedger implements PlacementLedger {
     this.#changed(nodeId);
   }
 
-  removeNode(nodeId: string): void {
+  /** Returns the reservations that are forgotten with it. */
+  removeNode(nodeId: string): readonly Reservation[] {
     const node = this.#nodes.get(nodeId);
-    if (node === undefined) return;
+    if (node === undefined) return [];
     this.#nodes.delete(nodeId);
     for (const { limits } of node.reservations) if (limits !== undefined) this.#counts.remove(limits);
     this.#changed(nodeId);
+    return [...node.reservations];
   }
 
   reserve(request: ReservationRequest): Reservation | NotReserved {
@@ -90,10 +98,9 @@ export class MemoryPlacementLedger implements PlacementLedger {
     return this.#nodes.get(nodeId);
   }
 
-  /** What is reserved on a node here. */
-  reserved(nodeId: string): Amount {
-    const node = this.#nodes.get(nodeId);
-    return { memoryBytes: node?.memoryBytesReserved ?? 0, milliSlots: node?.milliSlotsReserved ?? 0 };
+  /** All that is reserved: by node, by function, and by project what is unreserved. */
+  get held(): HeldSums {
+    return { nodes: this.#nodes, functions: this.#counts.byFunction, projects: this.#counts.unreserved };
   }
 
   free(nodeId: string): NodeCapacity {

@@ -1,15 +1,43 @@
-import { describe, expect, it } from 'vitest';
+import { pino } from 'pino';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { concurrencyLimits } from '../admission/concurrency-limits.js';
+import { startTestRedis, type TestRedis } from '../redis/test-redis.js';
 import { MemoryPlacementLedger } from './memory-placement-ledger.js';
 import type { PlacementLedger, Reservation, ReservationRequest } from './placement-ledger.js';
+import { RedisPlacementLedger } from './redis-placement-ledger.js';
 
 const amount = (memoryBytes: number, milliSlots = 1_000) => ({ memoryBytes, milliSlots });
 
 const limited = (functionId: string, reserved: number | null, maximum: number | null = null) =>
   concurrencyLimits(functionId, 'project', reserved, maximum);
 
+let redis: TestRedis;
+const shared: RedisPlacementLedger[] = [];
+beforeAll(async () => {
+  redis = await startTestRedis();
+});
+afterEach(async () => {
+  for (const ledger of shared.splice(0)) {
+    // Redis has decided throughout, and holds nothing of it any more.
+    expect(ledger.decidedAlone).toBe(0);
+    await ledger.close();
+    expect(await redis.client.exists('lambda:nodes', 'lambda:counts')).toBe(0);
+  }
+});
+afterAll(() => redis?.close());
+
+async function joined(): Promise<RedisPlacementLedger> {
+  const log = pino({ level: 'silent' });
+  // A busy machine is no reason to decide alone here.
+  const ledger = new RedisPlacementLedger({ url: redis.url, onRoom: () => {}, log, answerMs: 30_000 });
+  shared.push(ledger);
+  await expect.poll(() => ledger.state).toBe('joined');
+  return ledger;
+}
+
 const implementations: [string, () => PlacementLedger | Promise<PlacementLedger>][] = [
   ['memory', () => new MemoryPlacementLedger()],
+  ['redis', joined],
 ];
 
 /** As callers see it: refusals are names. */
