@@ -37,6 +37,7 @@ const BY_ERROR_CODE: Readonly<Record<ErrorCode, ExitCode>> = {
   method_not_allowed: EXIT.error,
   conflict: EXIT.refused,
   enrollment_disabled: EXIT.refused,
+  drain_refused: EXIT.refused,
   idempotency_mismatch: EXIT.refused,
   archive_too_large: EXIT.error,
   payload_too_large: EXIT.usage,

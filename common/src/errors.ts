@@ -60,6 +60,10 @@ export const ERROR_RULES = {
     409,
     "This control plane has not the key of the fleet's authority (`LAMBDA_TLS_CA_KEY`), so no machine can join through it.",
   ),
+  drain_refused: caller(
+    409,
+    'Draining the node would break something; `details.reasons` has what, and the flag that overrides each.',
+  ),
   idempotency_mismatch: caller(422, 'The Idempotency-Key was used for another request before.'),
   archive_too_large: caller(413, 'Archives have at most 50 MB packed, 250 MB and 20,000 entries unpacked.'),
   payload_too_large: caller(413, 'The body is over its limit: 6 MB for an event, 1 MB for an async one.'),

@@ -16,12 +16,22 @@ interface Release {
  */
 export class Lifecycle {
   readonly #releases: Release[] = [];
+  readonly #hurry = new AbortController();
   #closing: Promise<void> | undefined;
 
   constructor(private readonly log: Logger) {}
 
   onClose(what: string, run: () => void | Promise<void>, deadlineMs = 5_000): void {
     this.#releases.push({ what, run, deadlineMs });
+  }
+
+  /** Aborted when nobody wants to wait for what runs any more. Releases may be waiting for that, or begin later. */
+  get hurried(): AbortSignal {
+    return this.#hurry.signal;
+  }
+
+  hurry(): void {
+    this.#hurry.abort();
   }
 
   /** Runs every release once, however often it is called. Never rejects. */

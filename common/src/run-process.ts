@@ -16,7 +16,7 @@ export interface RunProcessOptions {
 /**
  * Runs a server process from its start to its end.
  *
- * SIGTERM and SIGINT stop it in order, once; so does the end of the IPC channel,
+ * SIGTERM and SIGINT stop it in order, once, and a second one hurries that; so does the end of the IPC channel,
  * which means that the parent is gone and nobody would stop it otherwise. An error
  * that nobody handled ends it at once with status 1: its state is unknown, and
  * whoever supervises it starts it again.
@@ -26,7 +26,10 @@ export function runProcess({ log, start }: RunProcessOptions): void {
   let stopping = false;
 
   const stop = (reason: string, status: number): void => {
-    if (stopping) return;
+    if (stopping) {
+      lifecycle.hurry();
+      return;
+    }
     stopping = true;
     log.info({ reason }, 'process_stopping');
     void lifecycle.close().then(() => {
@@ -44,7 +47,12 @@ export function runProcess({ log, start }: RunProcessOptions): void {
   process.on('SIGINT', () => stop('SIGINT', 0));
   process.on('uncaughtException', crash('uncaughtException'));
   process.on('unhandledRejection', crash('unhandledRejection'));
-  if (process.send !== undefined) process.on('disconnect', () => stop('the parent process is gone', 0));
+  if (process.send !== undefined) {
+    process.on('disconnect', () => {
+      lifecycle.hurry();
+      stop('the parent process is gone', 0);
+    });
+  }
 
   const ready = (): void => {
     const message: ReadyMessage = { ready: true };

@@ -48,6 +48,7 @@ import { jobRoutes } from './http/job-routes.js';
 import { joinRoutes } from './http/join-routes.js';
 import { logRoutes } from './http/log-routes.js';
 import { metricRoutes } from './http/metric-routes.js';
+import { nodeRoutes } from './http/node-routes.js';
 import { createRequestListener } from './http/request-listener.js';
 import { scheduleRoutes } from './http/schedule-routes.js';
 import { insertExecutions } from './invocations/insert-executions.js';
@@ -73,7 +74,9 @@ import { Metrics } from './metrics/metrics.js';
 import { ProjectOverview } from './metrics/project-overview.js';
 import { ThrottleCounter } from './metrics/throttle-counter.js';
 import { LeaseTable } from './nodes/lease-table.js';
-import { listNodes } from './nodes/list-nodes.js';
+import { getNode, listNodes } from './nodes/list-nodes.js';
+import { NodeEventSweep } from './nodes/node-event-sweep.js';
+import { NodeEvents } from './nodes/node-events.js';
 import { NodeLeases } from './nodes/node-leases.js';
 import { NodeRegistry } from './nodes/node-registry.js';
 import { NodeStore } from './nodes/node-store.js';
@@ -91,6 +94,7 @@ import { TickHistory } from './schedules/tick-history.js';
 import { TickSweep } from './schedules/tick-sweep.js';
 import { chooseLedger } from './scheduling/choose-ledger.js';
 import { ConnectedNodesView } from './scheduling/connected-nodes-view.js';
+import { createDrainSystem } from './scheduling/drain-system.js';
 import { IsolationPolicy } from './scheduling/isolation-policy.js';
 import { Placement } from './scheduling/placement.js';
 import { ProvisionedFloors } from './scheduling/provisioned-floors.js';
@@ -118,6 +122,8 @@ const TICK_RETENTION = { days: 30, perScheduleMax: 1_000 };
 
 /** Beyond the bound of what is in progress when the process stops: to close what is left. */
 const LEAVE_MARGIN_MS = 2_000;
+
+const NODE_EVENTS_MAX = 1_000;
 
 export interface RunningControlPlane {
   readonly httpPort: number;
@@ -192,11 +198,20 @@ export async function wireControlPlane(
   notifications.onRestored(() => account.functionsChanged());
   const unreservedOf = (projectId: string): number => account.unreservedOf(projectId);
   const placement: Placement = new Placement({ view, isolation, ledger, unreservedOf, queue: WAITING });
-  const tracker = new NodeTracker({ registry, store: nodeStore, onRecorded: () => leases.nodeKnown(), log });
+  const nodeEvents = new NodeEvents(database);
+  const nodeEventSweep = new NodeEventSweep(database, NODE_EVENTS_MAX, log);
+  lifecycle.onClose('node event sweep', () => nodeEventSweep.close());
+  const tracker = new NodeTracker({
+    ...{ store: nodeStore, events: nodeEvents, log },
+    onRecorded: () => leases.nodeKnown(),
+  });
+  lifecycle.onClose('node tracker', () => tracker.close());
 
+  const loadFloors = async () => (await functions.listProvisioned()).map(resolvedVersionOf);
+  const isolationOf = (asked: 'auto' | 'gvisor' | 'runc') => isolation.isolationOf(asked, performance.now());
   const floors = new ProvisionedFloors({
-    load: async () => (await functions.listProvisioned()).map(resolvedVersionOf),
-    isolationOf: (asked) => isolation.isolationOf(asked, performance.now()),
+    load: loadFloors,
+    isolationOf,
     view,
     registry,
     log,
@@ -204,6 +219,13 @@ export async function wireControlPlane(
   lifecycle.onClose('provisioned floors', () => floors.close());
   notifications.on('functions', () => floors.functionsChanged());
   notifications.onRestored(() => floors.functionsChanged());
+
+  const draining = await createDrainSystem({
+    ...{ database, notifications, registry, view, store: nodeStore, loadFloors, isolationOf, log },
+    loadNeeds: () => functions.listNeeds(),
+    onChanged: () => floors.nodesChanged(),
+  });
+  lifecycle.onClose('drains', () => draining.close());
 
   const invoke = createInvoke({
     limiter: new ConcurrencyLimiter(config.concurrencyMax),
@@ -227,6 +249,7 @@ export async function wireControlPlane(
     ...{ database, functions, executions, versions, invoke, log },
     webhooks: new WebhookSender(new AddressPolicy(config.webhookNetworks)),
     agent: (nodeId) => registry.session(nodeId),
+    onRequeued: (nodeId) => draining.requeued(nodeId),
     ready: () => registry.size > 0,
     limits: config.asyncQueue,
     concurrencyMax: config.asyncConcurrencyMax,
@@ -274,16 +297,25 @@ export async function wireControlPlane(
       replica,
       registry,
       events: {
-        onCapacity: (session) => registry.capacityChanged(session),
+        onCapacity: (session) => {
+          registry.capacityChanged(session);
+          floors.capacityReported();
+        },
         onUnclaimedResult: (session, end) => {
           if (isAsyncTrigger(end.trigger)) asyncSystem.lateResults.receive(session, end);
           else recordUnclaimedResult(journal, session, end);
         },
         onLogs: (session, batch) => logWriter.append(session, batch),
-        onClosed: (session) => {
+        onDrainProgress: (session, progress) => draining.progress(session, progress),
+        onLeaving: (session, boundMs) => {
+          tracker.leaving(session, boundMs);
+          floors.nodesChanged();
+        },
+        onClosed: (session, reason) => {
           registry.remove(session);
           view.remove(session);
           floors.nodesChanged();
+          tracker.disconnected(session, reason);
         },
       },
       readArtifact: (projectId, sha256) => artifacts.read(projectId, sha256),
@@ -294,6 +326,7 @@ export async function wireControlPlane(
       onWelcomed: (session) => {
         tracker.welcomed(session);
         void reconcileAttempts(database, session, log);
+        draining.welcomed(session);
         floors.nodesChanged();
         asyncSystem.nodeConnected();
       },
@@ -370,6 +403,10 @@ export async function wireControlPlane(
         ports: { controlPlane: fleetServer.port, enroll: enrollServer?.port ?? 0 },
         removeNode: (projectId, nodeId) => revocations.revoke(projectId, nodeId),
         budget,
+      }),
+      ...nodeRoutes({
+        getNode: (projectId, nodeId) => getNode(nodeStore, registry, projectId, nodeId),
+        ...{ events: nodeEvents, drains: draining.drains, budget },
       }),
       ...functionRoutes({
         functions,

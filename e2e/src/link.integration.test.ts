@@ -16,6 +16,8 @@ import {
   type BuildEnd,
   BuildOutcome,
   type Capacity,
+  type Drain,
+  type DrainProgress,
   InvokeKind,
   type LogBatch,
   Outcome,
@@ -60,6 +62,8 @@ class ControlPlane {
   readonly unclaimed: ResponseEnd[] = [];
   readonly logs: LogBatch[] = [];
   readonly welcomed: NodeSession[] = [];
+  readonly progress: DrainProgress[] = [];
+  readonly leaving: { session: NodeSession; boundMs: number }[] = [];
   /** What was put, by `project/sha256`. */
   readonly layers = new Map<string, Buffer>();
   readonly registry = new NodeRegistry({ onRoom: () => {}, onGone: () => {} });
@@ -72,6 +76,8 @@ class ControlPlane {
       events: {
         onCapacity: () => {},
         onUnclaimedResult: (_session, end) => this.unclaimed.push(end),
+        onDrainProgress: (_session, progress) => this.progress.push(progress),
+        onLeaving: (session, boundMs) => this.leaving.push({ session, boundMs }),
         onLogs: (_session, batch) => this.logs.push(batch),
         onClosed: (session) => this.registry.remove(session),
       },
@@ -196,6 +202,7 @@ function agent(
   options: { cert?: KeyAndCertificate; isolation?: string[]; builder?: LinkBuilder } = {},
 ) {
   const runner = new EchoRunner();
+  const drains: Drain[] = [];
   const cert = options.cert ?? nodeCert;
   const link = new AgentLinks({
     addresses: [`localhost:${controlPlane.server?.port}`],
@@ -223,11 +230,12 @@ function agent(
     runner,
     builder: options.builder,
     onWelcomed: () => {},
+    onDrain: (drain) => drains.push(drain),
     log,
   });
   link.start();
   closers.push(() => link.close());
-  return { runner, link };
+  return { runner, link, drains };
 }
 
 const SPEC: VersionSpec = {
@@ -353,6 +361,40 @@ describe('the link', () => {
     const again = second.unclaimed.filter((end) => end.invocationId === invocationId);
     expect(again).toHaveLength(2);
   }, 30_000);
+
+  it('carries a drain and its progress', async () => {
+    const controlPlane = await new ControlPlane().start();
+    const { link, drains } = agent(controlPlane);
+    const session = await controlPlane.session();
+    const drain = { drainId: randomUUID(), deadlineMs: 3_600_000, cancelled: false };
+    session.drain(drain);
+    session.drain({ ...drain, deadlineMs: undefined, cancelled: true });
+    await expect.poll(() => drains).toEqual([drain, { ...drain, deadlineMs: undefined, cancelled: true }]);
+    const progress = {
+      ...{ drainId: drain.drainId, inFlight: 1, sandboxes: 2, inFlightMs: 3, killed: 4 },
+      ...{ deadlineReached: true, complete: false },
+    };
+    link.reportDrain(progress);
+    await expect.poll(() => controlPlane.progress).toEqual([progress]);
+  });
+
+  it('an agent that leaves gets no new work, says so again when it has to connect again, and its next start ends it', async () => {
+    const controlPlane = await new ControlPlane().start();
+    const { link } = agent(controlPlane);
+    const first = await controlPlane.session();
+    link.leave(1_000);
+    await expect.poll(() => controlPlane.leaving.length).toBe(1);
+    expect(controlPlane.registry.isEligible(first)).toBe(false);
+    link.greetAgain();
+    await expect.poll(() => controlPlane.leaving.length, { timeout: 10_000 }).toBe(2);
+    const second = await controlPlane.session();
+    expect(controlPlane.registry.isEligible(second)).toBe(false);
+    await link.close();
+    await expect.poll(() => controlPlane.registry.size).toBe(0);
+    agent(controlPlane);
+    const third = await controlPlane.session();
+    expect(controlPlane.registry.isEligible(third)).toBe(true);
+  });
 
   it('greets again when the node offers less, and the control plane knows', async () => {
     const controlPlane = await new ControlPlane().start();

@@ -140,6 +140,7 @@ export class ScriptedAgent {
         ...{ selfTest: [], builds: false },
       },
       runner: this.runner,
+      onDrain: () => undefined,
       onWelcomed: () => {
         this.welcomes += 1;
       },

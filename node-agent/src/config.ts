@@ -73,6 +73,8 @@ const schema = z.object({
   LAMBDA_BUILD_NETWORK: z.enum(['auto', 'none']).default('auto'),
   /** Container images of functions above it are removed when no sandbox uses them. */
   LAMBDA_IMAGES_MB: z.coerce.number().int().min(1).default(20_480),
+  /** How long a stopping agent lets what runs finish. */
+  LAMBDA_LEAVE_S: z.coerce.number().min(0).max(3_600).default(90),
   LAMBDA_LOG_LEVEL: z.enum(LOG_LEVELS).default('info'),
   DOCKER_HOST: z.string().optional(),
   XDG_RUNTIME_DIR: z.string().optional(),
@@ -103,6 +105,7 @@ export interface AgentConfig {
   /** Undefined builds nothing. */
   readonly builds: (BuildLimits & { readonly network: 'auto' | 'none' }) | undefined;
   readonly imageBytesMax: number;
+  readonly leaveMs: number;
   readonly logLevel: string;
   readonly dockerHost: string | undefined;
   readonly runtimeDir: string | undefined;
@@ -133,6 +136,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): AgentConfig {
     metricsPort: value.LAMBDA_METRICS_PORT,
     builds: value.LAMBDA_BUILDS === 'true' ? buildsOf(value) : undefined,
     imageBytesMax: value.LAMBDA_IMAGES_MB * MB,
+    leaveMs: Math.round(value.LAMBDA_LEAVE_S * 1_000),
     logLevel: value.LAMBDA_LOG_LEVEL,
     dockerHost: value.DOCKER_HOST,
     runtimeDir: value.XDG_RUNTIME_DIR,

@@ -7,6 +7,8 @@ import type { Lifecycle } from '@lambda-fleet/common/lifecycle';
 import type { Logger } from '@lambda-fleet/common/logger';
 import { runtimeEntry } from '@lambda-fleet/runtime-node';
 import type { AgentConfig } from './config.js';
+import { leave } from './drain/leave.js';
+import { NodeDrain } from './drain/node-drain.js';
 import { type Host, openHost } from './host/open-host.js';
 import { ownerOf } from './host/owner.js';
 import { type OpenedIdentity, openIdentity } from './identity/open-identity.js';
@@ -34,6 +36,8 @@ const BUILDER_CLOSE_MS = 6_000;
 
 /** The runner may take 9 s to end its sandboxes. */
 const RUNNER_CLOSE_MS = 10_000;
+
+const LEAVE_MARGIN_MS = 2_000;
 
 /** Builds the whole agent. `onWelcomed` runs each time a control plane has taken this node in. */
 export async function wireAgent(
@@ -101,6 +105,7 @@ export async function wireAgent(
     runner,
     builder,
     onWelcomed,
+    onDrain: (message) => drain.receive(message),
     ...(metrics === undefined ? {} : { onEnded: metrics.observeEnd }),
     log,
   });
@@ -112,10 +117,15 @@ export async function wireAgent(
   };
   runner.onCapacityChange(() => links.capacityChanged());
   host.onOfferChange(() => links.greetAgain());
+  const drain: NodeDrain = new NodeDrain({ runner, link: links, lookForLeaks: () => host.lookForLeaks(), log });
   // Closed last: the ends of what the runner stops still have to be sent.
   lifecycle.onClose('links', () => links.close());
   lifecycle.onClose('sandboxes', () => host.close(), RUNNER_CLOSE_MS);
   if (builder !== undefined) lifecycle.onClose('builder', () => builder.close(), BUILDER_CLOSE_MS);
+  const { leaveMs } = config;
+  const leaving = () => leave({ runner, link: links, drain, leaveMs, hurried: lifecycle.hurried, log });
+  // Closed first: what runs may still finish.
+  lifecycle.onClose('leaving', leaving, leaveMs + LEAVE_MARGIN_MS);
   log.info(
     { node: nodeId, driver: host.driver.name, runtimes: host.runtimes.map(({ name }) => name) },
     'agent_started',

@@ -68,6 +68,8 @@ export class Fleet {
             LAMBDA_SLOTS: String(slots),
             LAMBDA_METRICS_PORT: String(await orFreePort(this.options.grpcPort + 1 + number)),
             ...(this.options.builds === true ? { LAMBDA_BUILDS: 'true' } : {}),
+            // Whoever stops a fleet on his own machine does not wait for a long call.
+            LAMBDA_LEAVE_S: '2',
             LAMBDA_LOG_LEVEL: this.config.logLevel,
           },
         }),

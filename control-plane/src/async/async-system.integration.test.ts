@@ -98,6 +98,7 @@ describe('async invocations', () => {
       },
       webhooks: new WebhookSender(new AddressPolicy(['127.0.0.0/8'])),
       agent: (nodeId) => agents.get(nodeId),
+      onRequeued: () => Promise.resolve(),
       ready: () => true,
       limits: { queuedMax, queuedBytesMax },
       jobs: {

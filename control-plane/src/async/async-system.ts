@@ -36,6 +36,8 @@ export interface AsyncSystemOptions {
   readonly invoke: Invoke;
   readonly webhooks: WebhookSender;
   readonly agent: (nodeId: string) => ConnectedAgent | undefined;
+  /** A node did not finish an attempt, and its invocation was queued again. Never rejects. */
+  readonly onRequeued: (nodeId: string) => Promise<void>;
   /** Whether any node is connected. */
   readonly ready: () => boolean;
   readonly limits: QueueLimits;
@@ -94,6 +96,7 @@ export function createAsyncSystem(options: AsyncSystemOptions): AsyncSystem {
     destinations: new Destinations({ resolve, log }),
     onQueued: (delayMs) => runner.wakeAfter(delayMs),
     onJobEnded: jobs.onEnded,
+    onRequeued: options.onRequeued,
     log,
   });
   const runFunction = createRunFunction({

@@ -17,6 +17,8 @@ export interface AttemptSettlerOptions {
   readonly destinations: Destinations;
   /** Called after each commit that queued something. */
   readonly onQueued: (delayMs: number) => void;
+  /** Called after the commit that queues again what this node did not finish. Never rejects. */
+  readonly onRequeued: (nodeId: string) => Promise<void>;
   /** Called after the commit that ends a job. */
   readonly onJobEnded: (id: string, status: JobStatus) => void;
   readonly log: Logger;
@@ -77,7 +79,11 @@ export class AttemptSettler {
     const verdict = judgeAttempt({ ...row, cancelled }, end);
     const settlement = await this.#settlementOf(row, verdict, end, made, adrift);
     if (await this.#commit.submit(settlement)) {
-      if (verdict.kind === 'again') this.options.onQueued(verdict.delayMs);
+      if (verdict.kind === 'again') {
+        this.options.onQueued(verdict.delayMs);
+        const unfinished = end.outcome === 'outcome_unknown' || end.outcome === 'not_started';
+        if (unfinished && made.nodeId !== undefined) await this.options.onRequeued(made.nodeId);
+      }
       if (settlement.sends !== undefined) this.options.onQueued(0);
       this.#report(row, verdict, end, settlement.job);
       return verdict;

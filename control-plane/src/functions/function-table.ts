@@ -4,6 +4,7 @@ import type postgres from 'postgres';
 import type { Sql } from '../db/connection-target.js';
 import { type Database, violatedConstraint } from '../db/database.js';
 import { notice } from '../db/notification-listener.js';
+import type { FunctionNeeds } from '../scheduling/drain-plan.js';
 import type { FunctionRecord } from './function-record.js';
 
 /** What a notice of topic `functions` carries: which cache entries are wrong now. */
@@ -90,6 +91,18 @@ export class FunctionTable {
       (sql) => sql<FunctionRecord[]>`
         select ${columns(sql)} from functions f join versions v on v.id = f.latest_version_id
         where v.provisioned_concurrency > 0`,
+    );
+  }
+
+  /** What the newest versions of all functions need of a node, each combination once. */
+  async listNeeds(): Promise<readonly FunctionNeeds[]> {
+    return this.database.run(
+      'list needs of functions',
+      (sql) => sql<FunctionNeeds[]>`
+        select min(f.name) as function_name, v.runtime, v.isolation, v.network,
+          coalesce(v.image->>'architecture', '') as architecture
+        from functions f join versions v on v.id = f.latest_version_id
+        group by v.runtime, v.isolation, v.network, coalesce(v.image->>'architecture', '')`,
     );
   }
 

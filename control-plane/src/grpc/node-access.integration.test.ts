@@ -71,7 +71,13 @@ async function startReplica(options: { hearsNotices?: boolean; signs?: boolean }
     replica: { id: 'replica', peers: () => [] },
     registry,
     events: {
-      ...{ onCapacity: () => {}, onUnclaimedResult: () => {}, onLogs: () => {} },
+      ...{
+        onCapacity: () => {},
+        onUnclaimedResult: () => {},
+        onLogs: () => {},
+        onDrainProgress: () => {},
+        onLeaving: () => {},
+      },
       onClosed: (session) => registry.remove(session),
     },
     readArtifact: async function* () {},

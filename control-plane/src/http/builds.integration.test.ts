@@ -57,6 +57,8 @@ class Builder {
       {
         onCapacity: () => {},
         onUnclaimedResult: () => {},
+        onDrainProgress: () => {},
+        onLeaving: () => {},
         onLogs: () => {},
         onClosed: (session) => plane.registry.remove(session),
       },

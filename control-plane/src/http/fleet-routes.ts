@@ -5,7 +5,12 @@ import type { ApiRoute } from './api-route.js';
 export interface NodeView {
   readonly id: string;
   readonly connected: boolean;
+  /** Whether it is given new work. */
   readonly eligible: boolean;
+  /** An operator took it out of service. */
+  readonly cordoned: boolean;
+  /** Its agent is being stopped. */
+  readonly leaving: boolean;
   readonly labels: Readonly<Record<string, string>>;
   readonly isolation: readonly string[];
   readonly networks: readonly string[];
@@ -28,6 +33,11 @@ export interface NodeView {
     readonly memoryMb: number;
     readonly count: number;
   }[];
+  /** What its agent tried before it offered its isolation kinds; null when it did not say. */
+  readonly selfTest: readonly object[] | null;
+  /** The newest; null when there never was one. */
+  readonly drain: object | null;
+  readonly firstSeenAt: Date;
   readonly lastSeenAt: Date;
 }
 

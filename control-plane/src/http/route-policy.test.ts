@@ -13,6 +13,7 @@ import { jobRoutes } from './job-routes.js';
 import { joinRoutes } from './join-routes.js';
 import { logRoutes } from './log-routes.js';
 import { metricRoutes } from './metric-routes.js';
+import { nodeRoutes } from './node-routes.js';
 import { scheduleRoutes } from './schedule-routes.js';
 
 /** Nothing of these is reached: every request is turned away before. */
@@ -22,6 +23,7 @@ describe('route policies', () => {
   const routes: readonly ApiRoute[] = [
     ...fleetRoutes({ listNodes: unused, readiness: unused, registry: new Registry() }),
     ...joinRoutes({ tokens: unused, ports: unused, removeNode: unused, budget: unused }),
+    ...nodeRoutes({ getNode: unused, events: unused, drains: unused, budget: unused }),
     ...functionRoutes({ functions: unused, deployer: unused, testRuns: unused, budget: unused, functionUrl: unused }),
     ...buildRoutes({ runner: unused, table: unused, feed: unused, budget: unused, stopping: unused }),
     ...logRoutes({ functions: unused, logs: unused, feed: unused, stopping: unused }),

@@ -14,6 +14,7 @@ import { NotificationListener } from '../db/notification-listener.js';
 import { startTestPostgres, type TestPostgres } from '../db/test-postgres.js';
 import { ExecutionTable } from '../executions/execution-table.js';
 import { Deployer } from '../functions/deployer.js';
+import { resolvedVersionOf } from '../functions/function-record.js';
 import { FunctionTable } from '../functions/function-table.js';
 import { VersionCache } from '../functions/version-cache.js';
 import { functionUrl } from '../gateway/function-url.js';
@@ -28,7 +29,8 @@ import { LogTable } from '../logs/log-table.js';
 import { MetricTable } from '../metrics/metric-table.js';
 import { Metrics } from '../metrics/metrics.js';
 import { ProjectOverview } from '../metrics/project-overview.js';
-import { listNodes } from '../nodes/list-nodes.js';
+import { getNode, listNodes } from '../nodes/list-nodes.js';
+import { NodeEvents } from '../nodes/node-events.js';
 import { NodeRegistry } from '../nodes/node-registry.js';
 import { NodeStore } from '../nodes/node-store.js';
 import { DueTicks } from '../schedules/due-ticks.js';
@@ -36,6 +38,9 @@ import { ScheduleTable } from '../schedules/schedule-table.js';
 import { ScheduleTicker } from '../schedules/schedule-ticker.js';
 import { Schedules } from '../schedules/schedules.js';
 import { TickHistory } from '../schedules/tick-history.js';
+import { ConnectedNodesView } from '../scheduling/connected-nodes-view.js';
+import { createDrainSystem } from '../scheduling/drain-system.js';
+import { MemoryPlacementLedger } from '../scheduling/memory-placement-ledger.js';
 import { AddressPolicy } from '../webhooks/address-policy.js';
 import { WebhookSender } from '../webhooks/webhook-sender.js';
 import { asyncRoutes } from './async-routes.js';
@@ -51,6 +56,7 @@ import { InvokeOnce } from './invoke-once.js';
 import { jobRoutes } from './job-routes.js';
 import { logRoutes } from './log-routes.js';
 import { metricRoutes } from './metric-routes.js';
+import { nodeRoutes } from './node-routes.js';
 import { createRequestListener } from './request-listener.js';
 import { scheduleRoutes } from './schedule-routes.js';
 
@@ -133,6 +139,7 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
     ...{ database, functions, executions, versions, invoke, log, concurrencyMax: 16 },
     webhooks: new WebhookSender(new AddressPolicy()),
     agent: () => undefined,
+    onRequeued: () => Promise.resolve(),
     ready: () => true,
     limits: { queuedMax: 20, queuedBytesMax: 8 * 1024 * 1024 },
     jobs: {
@@ -156,6 +163,15 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
   const images = new ImageStore(database, artifacts);
   const deployer = new Deployer({ functions, artifacts, images, cache: versions, invoke, forgetVersions, log });
   const registry = new NodeRegistry({ onRoom: () => {}, onGone: () => {} });
+  const nodes = new NodeStore(database);
+  const draining = await createDrainSystem({
+    ...{ database, notifications: listener, registry, store: nodes, log },
+    view: new ConnectedNodesView(registry, new MemoryPlacementLedger()),
+    loadFloors: async () => (await functions.listProvisioned()).map(resolvedVersionOf),
+    loadNeeds: () => functions.listNeeds(),
+    isolationOf: () => 'runc',
+    onChanged: () => {},
+  });
   const builds = new BuildTable(database);
   const buildFeed = new BuildFeed();
   const buildLogs = new BuildLogs({
@@ -175,9 +191,13 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
     observeHttp: metrics.observeHttp,
     routes: [
       ...fleetRoutes({
-        listNodes: () => Promise.resolve([]),
+        listNodes: () => listNodes(nodes, registry),
         readiness: () => Promise.resolve({ ready: false, leaving: false, waitingFor: ['nodes'] }),
         registry: metrics.registry,
+      }),
+      ...nodeRoutes({
+        getNode: (projectId, nodeId) => getNode(nodes, registry, projectId, nodeId),
+        ...{ events: new NodeEvents(database), drains: draining.drains, budget },
       }),
       ...functionRoutes({
         functions,
@@ -196,7 +216,7 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
       }),
       ...metricRoutes({
         ...{ functions, metrics: new MetricTable(database), overview: new ProjectOverview(database) },
-        listNodes: () => listNodes(new NodeStore(database), registry),
+        listNodes: () => listNodes(nodes, registry),
       }),
       ...jobRoutes({ jobs, executions, logs, budget }),
       ...scheduleRoutes({ schedules, budget }),
@@ -240,6 +260,7 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
       await asyncSystem.close();
       await ticker.close();
       await buildRunner.close();
+      draining.close();
       registry.close();
       await buildLogs.close();
       await listener.close();

@@ -133,6 +133,8 @@ function system(options: { concurrencyMax?: number; queueBudgetMs?: number; unre
       {
         onCapacity: () => registry.setEligible(nodeId, true),
         onUnclaimedResult: (from, end) => recordUnclaimedResult(journal, from, end),
+        onDrainProgress: () => {},
+        onLeaving: () => {},
         onLogs: () => {},
         onClosed: (closed) => registry.remove(closed),
       },

@@ -71,6 +71,7 @@ describe('jobs', () => {
       concurrencyMax: 64,
       webhooks: new WebhookSender(new AddressPolicy()),
       agent: (nodeId) => agents.get(nodeId),
+      onRequeued: () => Promise.resolve(),
       ready: () => true,
       limits: { queuedMax: 1_000, queuedBytesMax: 1e9 },
       jobs: {

@@ -1,10 +1,14 @@
 import type { BlankSandboxes } from '@lambda-fleet/proto';
-import type { NodeRegistry, SandboxCounts } from './node-registry.js';
+import type { ConnectedNode, NodeRegistry, SandboxCounts } from './node-registry.js';
 import type { NodeStore, StoredNode } from './node-store.js';
 
 /** A node as the API shows it: what is durable, and what is known while it is connected. */
 export interface NodeStatus extends StoredNode {
   readonly connected: boolean;
+  /** An operator took it out of service, which is only one reason for not being `eligible`. */
+  readonly cordoned: boolean;
+  /** Its agent is being stopped. */
+  readonly leaving: boolean;
   /** Empty while it is not connected. */
   readonly networks: readonly string[];
   readonly builds: boolean;
@@ -23,6 +27,7 @@ export interface NodeStatus extends StoredNode {
 const DISCONNECTED = {
   connected: false,
   eligible: false,
+  leaving: false,
   networks: [],
   builds: false,
   capacity: null,
@@ -34,19 +39,34 @@ const DISCONNECTED = {
 export async function listNodes(store: NodeStore, registry: NodeRegistry): Promise<NodeStatus[]> {
   const connected = new Map(registry.list().map((node) => [node.id, node]));
   const stored = await store.list([...connected.keys()]);
-  return stored.map((node) => {
-    const now = connected.get(node.id);
-    if (now === undefined) return { ...node, ...DISCONNECTED };
-    const { memoryBytesTotal, memoryBytesFree, slotsTotal, slotsFree } = now.capacity;
-    return {
-      ...node,
-      connected: true,
-      networks: now.networks,
-      builds: now.builds,
-      eligible: now.eligible,
-      capacity: { memoryBytesTotal, memoryBytesFree, slotsTotal, slotsFree },
-      sandboxes: now.sandboxes,
-      blanks: now.capacity.blanks,
-    };
-  });
+  return stored.map((node) => statusOf(node, connected.get(node.id)));
+}
+
+/** @throws FleetError `node_not_found`, `unavailable` */
+export async function getNode(
+  store: NodeStore,
+  registry: NodeRegistry,
+  projectId: string,
+  nodeId: string,
+): Promise<NodeStatus> {
+  const connected = registry.list().find(({ id }) => id === nodeId);
+  return statusOf(await store.get(projectId, nodeId, connected !== undefined), connected);
+}
+
+function statusOf(node: StoredNode, now: ConnectedNode | undefined): NodeStatus {
+  const cordoned = !node.eligible;
+  if (now === undefined) return { ...node, ...DISCONNECTED, cordoned };
+  const { memoryBytesTotal, memoryBytesFree, slotsTotal, slotsFree } = now.capacity;
+  return {
+    ...node,
+    connected: true,
+    cordoned,
+    leaving: now.leaving,
+    networks: now.networks,
+    builds: now.builds,
+    eligible: now.eligible,
+    capacity: { memoryBytesTotal, memoryBytesFree, slotsTotal, slotsFree },
+    sandboxes: now.sandboxes,
+    blanks: now.capacity.blanks,
+  };
 }

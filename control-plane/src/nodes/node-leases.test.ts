@@ -44,7 +44,14 @@ function replica() {
         ...{ running: [], keptResults: [], capacity: undefined },
       },
       { write: (messages) => sent.push(...messages) > 0, end: () => {} },
-      { onCapacity: () => {}, onUnclaimedResult: () => {}, onLogs: () => {}, onClosed: () => registry.remove(session) },
+      {
+        onCapacity: () => {},
+        onUnclaimedResult: () => {},
+        onLogs: () => {},
+        onDrainProgress: () => {},
+        onLeaving: () => {},
+        onClosed: () => registry.remove(session),
+      },
       log,
     );
     registry.add(session);

@@ -11,6 +11,8 @@ export interface NodeRegistryEvents {
 export interface ConnectedNode {
   readonly id: string;
   readonly eligible: boolean;
+  /** Its agent is being stopped. */
+  readonly leaving: boolean;
   readonly capacity: Capacity;
   /** `none`, `egress`. */
   readonly networks: readonly string[];
@@ -83,7 +85,8 @@ export class NodeRegistry {
 
   /** Whether new work may be given to the node: in service, and heard of lately. */
   isEligible(session: NodeSession): boolean {
-    return !session.closed && session.silentMs < SUSPECT_MS && !this.#ineligible.has(session.nodeId);
+    if (session.closed || session.leaving || session.silentMs >= SUSPECT_MS) return false;
+    return !this.#ineligible.has(session.nodeId);
   }
 
   list(): ConnectedNode[] {
@@ -94,9 +97,9 @@ export class NodeRegistry {
         sandboxes.idle += version.idle;
         sandboxes.busy += version.busy;
       }
-      const { nodeId, capacity, hello } = session;
+      const { nodeId, capacity, hello, leaving } = session;
       const { networks, builds } = hello;
-      return { id: nodeId, eligible: this.isEligible(session), capacity, networks, builds, sandboxes };
+      return { id: nodeId, eligible: this.isEligible(session), leaving, capacity, networks, builds, sandboxes };
     });
   }
 

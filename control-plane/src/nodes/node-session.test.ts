@@ -71,6 +71,8 @@ function session(spec = SPEC) {
     {
       onCapacity: () => {},
       onUnclaimedResult: (_session, end) => unclaimed.push(end),
+      onDrainProgress: () => {},
+      onLeaving: () => {},
       onLogs: () => {},
       onClosed: () => {
         closed += 1;

@@ -8,6 +8,8 @@ import {
   type Capacity,
   type ControlFrame,
   type ControlMessage,
+  type Drain,
+  type DrainProgress,
   type Hello,
   type InvocationRef,
   type Invoke,
@@ -42,7 +44,10 @@ export interface SessionEvents {
   /** A result for which nobody waits here: sent again after a reconnect, or after the caller was answered. */
   onUnclaimedResult(session: NodeSession, end: ResponseEnd): void;
   onLogs(session: NodeSession, batch: LogBatch): void;
-  onClosed(session: NodeSession): void;
+  onDrainProgress(session: NodeSession, progress: DrainProgress): void;
+  /** Its agent is being stopped, and ends what runs within `boundMs`. */
+  onLeaving(session: NodeSession, boundMs: number): void;
+  onClosed(session: NodeSession, reason: string): void;
 }
 
 export interface SessionTransport {
@@ -67,6 +72,7 @@ export class NodeSession {
   #state: 'ready' | 'closed' = 'ready';
   #capacity: Capacity;
   #lastHeardAt = performance.now();
+  #leaving = false;
   readonly #dispatches = new Map<string, Dispatch>();
   readonly #inFlightByVersion = new Map<string, number>();
   readonly #sandboxesByVersion = new Map<string, number>();
@@ -118,6 +124,18 @@ export class NodeSession {
 
   get silentMs(): number {
     return performance.now() - this.#lastHeardAt;
+  }
+
+  /** Its agent is being stopped; it takes no new work. */
+  get leaving(): boolean {
+    return this.#leaving;
+  }
+
+  /** What this replica has running there, and `performance.now()` by which all of it has ended. */
+  get inFlight(): { readonly count: number; readonly endsBy: number } {
+    let endsBy = performance.now();
+    for (const dispatch of this.#dispatches.values()) endsBy = Math.max(endsBy, dispatch.deadlineAt);
+    return { count: this.#dispatches.size, endsBy };
   }
 
   inFlightOf(versionId: string): number {
@@ -200,6 +218,10 @@ export class NodeSession {
     this.send({ message: { $case: 'warm', value: { floors } } }, 512 * floors.length);
   }
 
+  drain(drain: Drain): void {
+    this.send({ message: { $case: 'drain', value: drain } }, 64);
+  }
+
   /** The agent stops what runs under this reference and answers how it ended. Telling it again, or too late, does no harm. */
   cancel(ref: InvocationRef): void {
     this.send({ message: { $case: 'cancel', value: ref } }, 64);
@@ -232,6 +254,13 @@ export class NodeSession {
         return;
       case 'logBatch':
         this.events.onLogs(this, body.value);
+        return;
+      case 'drainProgress':
+        this.events.onDrainProgress(this, body.value);
+        return;
+      case 'leaving':
+        this.#leaving = true;
+        this.events.onLeaving(this, body.value.boundMs);
         return;
       case 'buildLog':
         this.builds.receiveLog(body.value);
@@ -277,7 +306,7 @@ export class NodeSession {
     }
     this.builds.close();
     this.transport.end(reason);
-    this.events.onClosed(this);
+    this.events.onClosed(this, reason);
   }
 
   #receiveEnd(end: ResponseEnd): void {

@@ -1,6 +1,9 @@
 import type { Hello } from '@lambda-fleet/proto';
+import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startTestPostgres, type TestPostgres } from '../db/test-postgres.js';
+import { NodeEventSweep } from './node-event-sweep.js';
+import { NodeEvents } from './node-events.js';
 import { NodeStore } from './node-store.js';
 
 const hello = (agentVersion: string): Hello => ({
@@ -23,14 +26,16 @@ const hello = (agentVersion: string): Hello => ({
 describe('NodeStore', () => {
   let postgres: TestPostgres;
   let store: NodeStore;
+  let events: NodeEvents;
   beforeAll(async () => {
     postgres = await startTestPostgres();
     store = new NodeStore(postgres.database);
+    events = new NodeEvents(postgres.database);
   });
   afterAll(() => postgres.close());
 
   it('records what a node says of itself, the last time counting', async () => {
-    expect(await store.recordHello('node-1', hello('1'))).toEqual({ eligible: true });
+    await store.recordHello('node-1', hello('1'));
     await store.recordHello('node-1', hello('2'));
     await store.recordHello('node-2', hello('1'));
     const nodes = await store.list();
@@ -47,8 +52,37 @@ describe('NodeStore', () => {
     });
   });
 
-  it('says that a node was taken out of service, whatever the node says', async () => {
-    await postgres.database.run('cordon', (sql) => sql`UPDATE nodes SET eligible = false WHERE id = 'node-2'`);
-    expect(await store.recordHello('node-2', hello('3'))).toEqual({ eligible: false });
+  it('keeps a cordon whatever the node says, and records it once', async () => {
+    await store.setEligible('default', 'node-2', false);
+    await store.setEligible('default', 'node-2', false);
+    await store.recordHello('node-2', hello('3'));
+    expect(await store.get('default', 'node-2')).toMatchObject({ eligible: false, agentVersion: '3', drain: null });
+    const kinds = (await events.list('default', 'node-2', { limit: 10 })).map(({ kind }) => kind);
+    expect(kinds).toEqual(['connected', 'cordoned', 'connected']);
+    await store.setEligible('default', 'node-2', true);
+    expect(await store.get('default', 'node-2')).toMatchObject({ eligible: true });
+  });
+
+  it("shows and changes no other project's nodes", async () => {
+    await expect(store.get('other', 'node-1')).rejects.toMatchObject({ code: 'node_not_found' });
+    await expect(store.setEligible('other', 'node-1', false)).rejects.toMatchObject({ code: 'node_not_found' });
+    expect(await store.get('default', 'node-1')).toMatchObject({ eligible: true });
+  });
+
+  it('keeps the self-test that a node reported', async () => {
+    const check = { isolation: 'runc', check: 'start', passed: false, detail: 'no engine', ms: 3 };
+    await store.recordHello('node-1', { ...hello('2'), selfTest: [check] });
+    expect(await store.get('default', 'node-1')).toMatchObject({ selfTest: [check] });
+  });
+
+  it('keeps the newest events of each node', async () => {
+    for (let i = 0; i < 12; i += 1) await events.record('node-1', 'leaving', { boundMs: i });
+    const before = (await events.list('default', 'node-2', { limit: 100 })).length;
+    const sweep = new NodeEventSweep(postgres.database, 10, pino({ level: 'silent' }));
+    await sweep.run();
+    sweep.close();
+    const kept = await events.list('default', 'node-1', { limit: 100 });
+    expect(kept.map(({ detail }) => detail.boundMs)).toEqual([11, 10, 9, 8, 7, 6, 5, 4, 3, 2]);
+    expect(await events.list('default', 'node-2', { limit: 100 })).toHaveLength(before);
   });
 });

@@ -49,7 +49,14 @@ describe('work that an agent has when it connects', () => {
         ...{ running, keptResults, capacity: undefined },
       },
       { write: (messages) => sent.push(...messages) > 0, end: () => {} },
-      { onCapacity: () => {}, onUnclaimedResult: () => {}, onLogs: () => {}, onClosed: () => {} },
+      {
+        onCapacity: () => {},
+        onUnclaimedResult: () => {},
+        onLogs: () => {},
+        onDrainProgress: () => {},
+        onLeaving: () => {},
+        onClosed: () => {},
+      },
       log,
     );
     await reconcileAttempts(postgres.database, session, log);

@@ -10,16 +10,11 @@ import { rendezvousScore } from './rank-nodes.js';
  */
 export function assignFloors(
   nodes: readonly NodeView[],
-  { functionId, runtime, network }: Pick<VersionSpec, 'functionId' | 'runtime' | 'network'>,
+  needs: FloorNeeds,
   isolation: string,
   sandboxes: number,
 ): ReadonlyMap<string, number> {
-  const able = nodes
-    .filter((node) => node.runtimes.has(runtime) && node.isolation.has(isolation))
-    .filter((node) => node.networks.has(network === '' ? 'none' : network))
-    .map((node) => ({ node, score: rendezvousScore(functionId, node.id) }))
-    .toSorted((a, b) => b.score - a.score)
-    .map(({ node }) => node);
+  const able = nodesForFloor(nodes, needs, isolation);
   const assigned = new Map<string, number>();
   let left = sandboxes;
   while (left > 0) {
@@ -33,4 +28,21 @@ export function assignFloors(
     if (left === before) break;
   }
   return assigned;
+}
+
+/** What a version whose sandboxes are kept ready needs of a node. */
+export type FloorNeeds = Pick<VersionSpec, 'functionId' | 'runtime' | 'network'>;
+
+/** The nodes that can keep a floor of this version, the best first. */
+export function nodesForFloor(
+  nodes: readonly NodeView[],
+  { functionId, runtime, network }: FloorNeeds,
+  isolation: string,
+): readonly NodeView[] {
+  return nodes
+    .filter((node) => node.runtimes.has(runtime) && node.isolation.has(isolation))
+    .filter((node) => node.networks.has(network === '' ? 'none' : network))
+    .map((node) => ({ node, score: rendezvousScore(functionId, node.id) }))
+    .toSorted((a, b) => b.score - a.score)
+    .map(({ node }) => node);
 }

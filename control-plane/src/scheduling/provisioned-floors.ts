@@ -30,13 +30,16 @@ const LOOK_MS = 10_000;
 /**
  * Tells nodes how many sandboxes of which versions to keep ready, so that together they keep what each version asks for.
  *
- * What a node was told is remembered per session, because a session begins with no floors. While the database is away the
- * floors that are known stay.
+ * Made before it is broken: a node that takes no new work keeps what it was told until the nodes that take its place report
+ * theirs ready. What a node was told is remembered per session, because a session begins with no floors. While the database
+ * is away the floors that are known stay.
  */
 export class ProvisionedFloors {
   readonly #told = new WeakMap<NodeSession, Map<string, WarmFloor>>();
   #versions: readonly ProvisionedVersion[] = [];
   #stale = true;
+  /** Whether a node that takes no new work keeps floors until others have theirs. */
+  #holding = false;
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
   readonly #backstop: NodeJS.Timeout;
@@ -53,6 +56,11 @@ export class ProvisionedFloors {
 
   nodesChanged(): void {
     this.#wake();
+  }
+
+  /** A node said what it has. */
+  capacityReported(): void {
+    if (this.#holding) this.#wake();
   }
 
   close(): void {
@@ -83,7 +91,30 @@ export class ProvisionedFloors {
     if (this.#stale) this.#wake();
     const nodes = [...view.nodes].filter((node) => node.eligible);
     const wanted = this.#assign(nodes);
-    for (const session of registry.sessions()) this.#tell(session, wanted.get(session.nodeId) ?? new Map());
+    this.#holding = false;
+    for (const session of registry.sessions()) {
+      if (registry.isEligible(session)) this.#tell(session, wanted.get(session.nodeId) ?? new Map());
+      else this.#tell(session, this.#held(session, wanted));
+    }
+  }
+
+  /** What a node that takes no new work goes on keeping. */
+  #held(session: NodeSession, wanted: ReadonlyMap<string, ReadonlyMap<string, WarmFloor>>): Map<string, WarmFloor> {
+    const provisioned = new Set(this.#versions.map(({ spec }) => spec.versionId));
+    const told = [...(this.#told.get(session) ?? [])];
+    const held = new Map(told.filter(([id]) => provisioned.has(id) && !this.#isReady(id, wanted)));
+    if (held.size > 0) this.#holding = true;
+    return held;
+  }
+
+  /** Whether the nodes that are to keep sandboxes of the version have them. */
+  #isReady(versionId: string, wanted: ReadonlyMap<string, ReadonlyMap<string, WarmFloor>>): boolean {
+    for (const [nodeId, floors] of wanted) {
+      const session = this.options.registry.session(nodeId);
+      const { sandboxes } = floors.get(versionId) ?? { sandboxes: 0 };
+      if (sandboxes > 0 && (session === undefined || readyOf(session, versionId) < sandboxes)) return false;
+    }
+    return true;
   }
 
   /** Node → version → floor. */
@@ -114,4 +145,10 @@ export class ProvisionedFloors {
 
 function isSame(a: WarmFloor | undefined, b: WarmFloor): boolean {
   return a !== undefined && a.sandboxes === b.sandboxes && a.isolation === b.isolation;
+}
+
+/** One that is still being made counts as busy, and runs nothing. */
+function readyOf(session: NodeSession, versionId: string): number {
+  const has = session.capacity.versions.find((version) => version.versionId === versionId);
+  return has === undefined ? 0 : has.idle + Math.min(has.busy, session.inFlightOf(versionId));
 }

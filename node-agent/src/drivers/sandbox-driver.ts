@@ -120,6 +120,8 @@ export interface SandboxInstance extends SandboxResources {
    * is gone as soon as the engine has cleaned up, which may be before `exited` resolves.
    */
   channelClosed(): void;
+  /** Asks its processes to end (SIGTERM), and does not wait. They may well go on: {@link stop} ends them. Never throws. */
+  terminate(): void;
   stop(): Promise<void>;
 }
 

@@ -94,6 +94,8 @@ export interface Host {
   readonly runtimes: readonly RuntimeOffer[];
   /** For metrics. */
   figures(): AgentFigures;
+  /** Looks for sandboxes that belong to nobody; those are counted in the runner's load then. Never rejects. */
+  lookForLeaks(): Promise<void>;
   /** Calls the listener when the driver's isolation or networks have changed. */
   onOfferChange(listener: () => void): void;
   /** What was tried of each kind of sandbox so far; nothing where nothing is tried. */
@@ -195,6 +197,7 @@ export async function openHost(options: HostOptions): Promise<Host> {
     driver,
     runtimes,
     figures: () => ({ pool: pool.figures(), artifactCacheBytes: artifacts.bytes }),
+    lookForLeaks: () => leaks.look(),
     onOfferChange: (listener) => driver.onOfferChange?.(listener),
     selfTest: () => tried?.selfTest ?? [],
     onSelfTest: (listener) => tried?.onSelfTest(listener),

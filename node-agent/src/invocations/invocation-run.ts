@@ -1,6 +1,7 @@
 import { errorText } from '@lambda-fleet/common/errors';
+import { imageLoadMs } from '@lambda-fleet/common/image-load';
 import type { Logger } from '@lambda-fleet/common/logger';
-import { InvokeKind, type ResponseEnd, StartPath } from '@lambda-fleet/proto';
+import { InvokeKind, type Outcome, type ResponseEnd, StartPath } from '@lambda-fleet/proto';
 import type { ArtifactCache, ArtifactLease } from '../artifacts/artifact-cache.js';
 import type { LinkedTrees } from '../artifacts/linked-trees.js';
 import { ChannelClosed, type InitMessage } from '../channel/conversation.js';
@@ -37,6 +38,9 @@ export interface InvocationRunOptions {
   readonly log: Logger;
 }
 
+/** A place, a boot and the code; what takes longer has failed. */
+const START_MS_MAX = 60_000;
+
 /** One accepted invocation in its sandbox. */
 export class InvocationRun {
   /**
@@ -48,6 +52,8 @@ export class InvocationRun {
   readonly #meter = new Meter();
   readonly #log: InvocationLog;
   #phase: Phase = 'boot';
+  #runSince = 0;
+  #outcome: Outcome | undefined;
   #keep: boolean;
 
   /** A warm sandbox is open, any other only claimed. */
@@ -60,6 +66,30 @@ export class InvocationRun {
     this.#keep = !options.invocation.invoke.singleUse;
     this.#meter.start = start;
     this.finished = this.#finish(start === StartPath.WARM ? this.#runWarm() : this.#runNew());
+  }
+
+  /** How long it may still take by its own deadlines, milliseconds. */
+  leftMs(now: number): number {
+    const { spec, arrivedAt } = this.invocation;
+    if (this.#phase === 'run') return Math.max(0, this.#runSince + spec.timeoutMs - now);
+    const startMs = START_MS_MAX + imageLoadMs(spec.image) + spec.initTimeoutMs;
+    return Math.max(0, arrivedAt + startMs + spec.timeoutMs - now);
+  }
+
+  /** Undefined until it has ended. */
+  get outcome(): Outcome | undefined {
+    return this.#outcome;
+  }
+
+  /** Asks the processes of its sandbox to end. */
+  terminate(): void {
+    this.#keep = false;
+    this.sandbox.terminate('drained');
+  }
+
+  /** Ends as not started or, when its payload has entered, as unknown; with it whatever runs in its sandbox. */
+  kill(): void {
+    this.sandbox.stop('drained');
   }
 
   get invocation(): AgentInvocation {
@@ -83,6 +113,7 @@ export class InvocationRun {
       }
       verdict = await this.#afterFailure(err);
     }
+    this.#outcome = verdict.outcome;
     this.#meter.finish();
     this.#log.finish();
     this.options.outputs.get(this.sandbox)?.end(this.invocation.invoke.invocationId);
@@ -153,6 +184,7 @@ export class InvocationRun {
   async #invoke(): Promise<Verdict> {
     const { invoke, spec, payload } = this.invocation;
     this.#phase = 'run';
+    this.#runSince = performance.now();
     const { result, runUs } = await this.sandbox.invoke(
       {
         id: invoke.invocationId,

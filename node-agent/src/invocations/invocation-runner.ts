@@ -5,6 +5,7 @@ import {
   type Capacity,
   type InvocationRef,
   InvokeKind,
+  Outcome,
   RefusalReason,
   StartPath,
   type WarmFloor,
@@ -43,6 +44,8 @@ export class InvocationRunner {
   readonly #outputs = new WeakMap<Sandbox, SandboxOutput>();
   readonly #floors: WarmFloors;
   #closing = false;
+  /** Why it takes no new work. */
+  #refusing: string | undefined;
 
   constructor(private readonly options: InvocationRunnerOptions) {
     this.#floors = new WarmFloors({
@@ -59,8 +62,8 @@ export class InvocationRunner {
     const { pool, offer, log } = this.options;
     const { invoke, spec } = invocation;
     const refuse = (reason: RefusalReason, detail: string) => sink.refused(invocation, reason, detail);
-    if (this.#closing) {
-      refuse(RefusalReason.STOPPING, 'the agent is stopping');
+    if (this.#closing || this.#refusing !== undefined) {
+      refuse(RefusalReason.STOPPING, this.#refusing ?? 'the agent is stopping');
       return;
     }
     const isolation = isolationFor(offer, invoke.isolation);
@@ -101,7 +104,40 @@ export class InvocationRunner {
   }
 
   capacity(): Capacity {
-    return this.options.pool.capacity();
+    const capacity = this.options.pool.capacity();
+    return this.#refusing === undefined ? capacity : { ...capacity, slotsFree: 0 };
+  }
+
+  /** Takes no new work while there is a reason not to. */
+  refuse(reason: string | undefined): void {
+    this.#refusing = reason;
+    this.options.pool.resting = reason !== undefined;
+  }
+
+  /** What runs, and how long it may still take by its own deadlines. */
+  load(): { readonly inFlight: number; readonly inFlightMs: number; readonly sandboxes: number } {
+    const now = performance.now();
+    let inFlightMs = 0;
+    for (const run of this.#runs.values()) inFlightMs = Math.max(inFlightMs, run.leftMs(now));
+    return { inFlight: this.#runs.size, inFlightMs: Math.ceil(inFlightMs), sandboxes: this.options.pool.size };
+  }
+
+  /** Gives up what nobody uses; what is kept ready for a floor only when that is to go too. */
+  giveUpIdle(floorsToo: boolean): void {
+    if (floorsToo) this.#floors.clear();
+    this.options.pool.giveUpIdle(floorsToo);
+  }
+
+  /** Asks what runs to end, and kills it after `graceMs`. Resolves when all of it has ended, with how many were cut short. */
+  async endAll(graceMs: number): Promise<number> {
+    const runs = [...this.#runs.values()];
+    for (const run of runs) run.terminate();
+    const kill = setTimeout(() => {
+      for (const run of runs) run.kill();
+    }, graceMs);
+    await Promise.all(runs.map((run) => run.finished));
+    clearTimeout(kill);
+    return runs.filter(({ outcome }) => outcome === Outcome.UNKNOWN || outcome === Outcome.NOT_STARTED).length;
   }
 
   /** Called at every change, in its turn; whoever reports it coalesces. */
@@ -156,7 +192,8 @@ export class InvocationRunner {
 
   #startCheck(invocation: AgentInvocation, sink: InvocationSink): void {
     const isolation = isolationFor(this.options.offer, invocation.invoke.isolation);
-    if (isolation === undefined) sink.refused(invocation, RefusalReason.UNSUPPORTED_SANDBOX, 'no such isolation');
+    if (this.#refusing !== undefined) sink.refused(invocation, RefusalReason.STOPPING, this.#refusing);
+    else if (isolation === undefined) sink.refused(invocation, RefusalReason.UNSUPPORTED_SANDBOX, 'no such isolation');
     else this.#start(invocation, isolation, sink);
   }
 
@@ -174,7 +211,9 @@ export class InvocationRunner {
     void run.finished.then((missed) => {
       this.#runs.delete(key);
       // A program that ends after its answer may be found out only by the next invocation.
-      if (missed !== undefined) this.#start(invocation, sandbox.kind.isolation, sink, missed);
+      if (missed === undefined) return;
+      if (this.#refusing === undefined) this.#start(invocation, sandbox.kind.isolation, sink, missed);
+      else sink.refused(invocation, RefusalReason.STOPPING, this.#refusing);
     });
   }
 }

@@ -68,6 +68,12 @@ export class WarmFloors {
     }
   }
 
+  /** Keeps nothing ready until it is told again. */
+  clear(): void {
+    for (const { shape } of this.#floors.values()) this.options.pool.setFloor(shape, 0);
+    this.#floors.clear();
+  }
+
   poolChanged(): void {
     if (this.#floors.size > 0) this.#wake(LOOK_DELAY_MS);
   }

@@ -1,6 +1,16 @@
 import type { ChannelCredentials } from '@grpc/grpc-js';
 import type { Logger } from '@lambda-fleet/common/logger';
-import type { Capacity, Hello, InvocationRef, ResponseEnd, WarmFloor, Welcome } from '@lambda-fleet/proto';
+import type {
+  Capacity,
+  Drain,
+  DrainProgress,
+  Hello,
+  InvocationRef,
+  Leaving,
+  ResponseEnd,
+  WarmFloor,
+  Welcome,
+} from '@lambda-fleet/proto';
 import type { AgentInvocation, InvocationSink } from '../invocations/invocation.js';
 import { FloorWishes } from './floor-wishes.js';
 import { KeptResults } from './kept-results.js';
@@ -35,6 +45,8 @@ export interface AgentLinksOptions {
   readonly builder?: LinkBuilder | undefined;
   /** Called at every Welcome. */
   readonly onWelcomed: () => void;
+  /** The node is to be emptied, or not any more; every replica says so, again after each Welcome. */
+  readonly onDrain: (drain: Drain) => void;
   /** Told every end of an invocation, once. */
   readonly onEnded?: (end: ResponseEnd) => void;
   /** For tests. */
@@ -72,6 +84,9 @@ export class AgentLinks {
   readonly #links = new Map<string, Link>();
   readonly #replicas: ReplicaList;
   #closed = false;
+  #leaving: Leaving | undefined;
+  /** Why no image builds are taken now. */
+  buildsRefusal: string | undefined;
   #capacityTimer: NodeJS.Timeout | undefined;
   #look: NodeJS.Timeout | undefined;
 
@@ -132,6 +147,35 @@ export class AgentLinks {
     return first ?? link;
   }
 
+  /** Image builds that run, of all replicas. */
+  get builds(): number {
+    return [...this.#links.values()].reduce((sum, link) => sum + link.builds, 0);
+  }
+
+  /** Whether every result and log line is committed. */
+  get settled(): boolean {
+    return this.results.size === 0 && [...this.#links.values()].every((link) => link.settled);
+  }
+
+  /** Takes no builds while there is a reason not to. */
+  refuseBuilds(reason: string | undefined): void {
+    this.buildsRefusal = reason;
+  }
+
+  abandonBuilds(): void {
+    for (const link of this.#links.values()) link.abandonBuilds();
+  }
+
+  reportDrain(progress: DrainProgress): void {
+    for (const link of this.ready()) link.reportDrain(progress);
+  }
+
+  /** Says, now and at every later Welcome, that this agent is being stopped. */
+  leave(boundMs: number): void {
+    this.#leaving = { boundMs };
+    for (const link of this.ready()) link.leave(this.#leaving);
+  }
+
   /** The runner's capacity changed. */
   capacityChanged(): void {
     this.#capacityTimer ??= setTimeout(() => {
@@ -173,6 +217,7 @@ export class AgentLinks {
       if (other.readySession === undefined) link.adoptLogs(other.releaseLogs());
     }
     this.announced(link, peers);
+    if (this.#leaving !== undefined) link.leave(this.#leaving);
     this.options.onWelcomed();
   }
 

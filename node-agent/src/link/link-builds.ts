@@ -16,6 +16,8 @@ export class LinkBuilds {
   constructor(
     private readonly builder: LinkBuilder | undefined,
     private readonly send: (message: AgentMessage, bytes: number) => void,
+    /** Why no build is taken now; undefined takes them. */
+    private readonly refusing: () => string | undefined = () => undefined,
   ) {}
 
   start(build: Build): void {
@@ -24,8 +26,10 @@ export class LinkBuilds {
       this.#given.delete(buildId);
       this.send({ message: { $case: 'buildEnd', value: end } }, sizeOf(end));
     };
-    if (this.builder === undefined) {
-      ended({ buildId, outcome: BuildOutcome.REFUSED, detail: 'this node does not build', image: undefined });
+    const refusal = this.refusing();
+    if (this.builder === undefined || refusal !== undefined) {
+      const detail = refusal ?? 'this node does not build';
+      ended({ buildId, outcome: BuildOutcome.REFUSED, detail, image: undefined });
       return;
     }
     const log = (lines: BuildLine[]) => {
@@ -34,6 +38,10 @@ export class LinkBuilds {
     };
     this.#given.add(buildId);
     this.builder.start(build, { log, ended });
+  }
+
+  get running(): number {
+    return this.#given.size;
   }
 
   /** Whether this link gave it, and it is not over. */
@@ -45,7 +53,8 @@ export class LinkBuilds {
     this.builder?.cancel(buildId);
   }
 
-  disconnected(): void {
+  /** Nobody waits for them any more. */
+  abandon(): void {
     for (const buildId of this.#given) this.builder?.abandon(buildId);
   }
 }

@@ -4,7 +4,9 @@ import { INLINE_BODY_BYTES_MAX } from '@lambda-fleet/common/limits';
 import {
   type Capacity,
   type ControlMessage,
+  type DrainProgress,
   type Invoke,
+  type Leaving,
   RefusalReason,
   type ResponseEnd,
   type VersionSpec,
@@ -57,7 +59,11 @@ export class Link implements InvocationSink {
     readonly replica: Replica,
     private readonly home: AgentLinks,
   ) {
-    this.#builds = new LinkBuilds(home.options.builder, (message, bytes) => this.readySession?.send(message, bytes));
+    this.#builds = new LinkBuilds(
+      home.options.builder,
+      (message, bytes) => this.readySession?.send(message, bytes),
+      () => home.buildsRefusal,
+    );
     this.#logs = new LogShipper({
       send: (batch, bytes) => this.readySession?.send({ message: { $case: 'logBatch', value: batch } }, bytes),
       lingerMs: 50,
@@ -104,6 +110,28 @@ export class Link implements InvocationSink {
     this.#closed = true;
     clearTimeout(this.#retryTimer);
     this.#session?.close(reason);
+  }
+
+  get builds(): number {
+    return this.#builds.running;
+  }
+
+  abandonBuilds(): void {
+    this.#builds.abandon();
+  }
+
+  /** Whether every log line is committed. */
+  get settled(): boolean {
+    return this.#logs.settled;
+  }
+
+  reportDrain(progress: DrainProgress): void {
+    this.readySession?.send({ message: { $case: 'drainProgress', value: progress } }, 96);
+  }
+
+  /** Says that this agent is being stopped. */
+  leave(leaving: Leaving): void {
+    this.readySession?.send({ message: { $case: 'leaving', value: leaving } }, 16);
   }
 
   /** What Hello says has changed. Ends the session; the next one begins with a new Hello. */
@@ -187,7 +215,7 @@ export class Link implements InvocationSink {
     this.#session = undefined;
     clearInterval(this.#heartbeat);
     this.#payloads.clear();
-    this.#builds.disconnected();
+    this.#builds.abandon();
     this.#told.clear();
     if (end === 'broke') {
       this.#unreadySince = performance.now();
@@ -235,6 +263,9 @@ export class Link implements InvocationSink {
         return;
       case 'forget':
         this.home.forget(message.value.versionIds);
+        return;
+      case 'drain':
+        this.home.options.onDrain(message.value);
         return;
       case 'warm':
         for (const { spec } of message.value.floors) this.#told.addSpec(spec);

@@ -50,6 +50,11 @@ export class LogShipper {
 
   constructor(private readonly options: LogShipperOptions) {}
 
+  /** Whether every line is committed. */
+  get settled(): boolean {
+    return this.#lines.length === 0 && this.#kept.length === 0;
+  }
+
   add(line: LogLine): void {
     const bytes = line.text.length + LINE_OVERHEAD_BYTES;
     const { budget } = this.options;

@@ -1,4 +1,5 @@
 import type { Logger } from '@lambda-fleet/common/logger';
+import type { InvokeResult } from '../channel/conversation.js';
 import type { SandboxDriver } from '../drivers/sandbox-driver.js';
 import type { Sandbox } from './sandbox.js';
 import type { SandboxPlaces } from './sandbox-directories.js';
@@ -15,4 +16,10 @@ export interface SandboxOptions {
   readonly log: Logger;
   /** Called in the turn of each change of state or of what runs in it. */
   readonly changed: (sandbox: Sandbox, from: SandboxState) => void;
+}
+
+export interface TimedInvokeResult {
+  readonly result: InvokeResult;
+  /** From the event being written to the result, µs. */
+  readonly runUs: number;
 }

@@ -64,6 +64,7 @@ class UnreliableDriver implements SandboxDriver {
       freeze: () => {},
       thaw: () => {},
       channelClosed: () => {},
+      terminate: () => {},
       stop: async () => {
         this.stops += 1;
         listener.close();

@@ -57,6 +57,8 @@ export class SandboxPool {
   readonly #counts = new Map<string, number>();
   readonly #listeners: (() => void)[] = [];
   #closing = false;
+  /** Keeps nothing that nobody uses: no blank is made, and {@link giveUpIdle} is called again and again. */
+  resting = false;
   /** Sandboxes of this agent that exist and belong to nobody; see {@link LeakWatch}. */
   strangers = 0;
 
@@ -217,6 +219,17 @@ export class SandboxPool {
     };
   }
 
+  /** Whatever there is of sandboxes, those that are ending and those that cannot be ended included. */
+  get size(): number {
+    return this.#all.size + this.strangers;
+  }
+
+  /** Stops blanks and idle sandboxes; those of floors only when they are to go too. */
+  giveUpIdle(floorsToo: boolean): void {
+    for (const victim of [...(floorsToo ? [...this.#blanks.all(), ...this.#idle.idle] : this.#expendable())])
+      victim.stop('evicted');
+  }
+
   /** Stops all sandboxes at once. Resolves when they are gone, at the latest after 8 s. */
   async close(): Promise<void> {
     this.#closing = true;
@@ -249,7 +262,7 @@ export class SandboxPool {
   #hasToSpare(amount: Amount): boolean {
     const { free } = this.#accounts;
     const spare = free.memoryBytes >= 2 * amount.memoryBytes && free.slots >= 2 * amount.slots;
-    return spare && !this.#closing && !this.#pressure.high;
+    return spare && !this.#closing && !this.resting && !this.#pressure.high;
   }
 
   #createBlank(kind: SandboxKind): Sandbox | undefined {

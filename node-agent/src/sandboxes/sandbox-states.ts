@@ -33,7 +33,9 @@ export type StopReason =
   | 'evicted'
   | 'forgotten'
   | 'not_kept'
-  | 'agent_stopping';
+  | 'agent_stopping'
+  /** The deadline of its node's drain. */
+  | 'drained';
 
 /** How a sandbox came to its end. */
 export type SandboxEnd =

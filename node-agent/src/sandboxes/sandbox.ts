@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { withDeadline } from '@lambda-fleet/common/deadline';
 import { imageLoadMs } from '@lambda-fleet/common/image-load';
 import type { CompiledFile } from '../channel/compiled-files.js';
-import type { InitMessage, InitResult, InvokeMessage, InvokeResult } from '../channel/conversation.js';
+import type { InitMessage, InitResult, InvokeMessage } from '../channel/conversation.js';
 import type { ProtocolViolation } from '../channel/protocol-violation.js';
 import type { RuntimeConversation } from '../channel/runtime-conversation.js';
 import { startConversation } from '../channel/start-conversation.js';
@@ -13,15 +13,9 @@ import type { SandboxDirectories } from './sandbox-directories.js';
 import { describeExit, exitWithin } from './sandbox-exit.js';
 import { blankLimits, bootSpec, type SandboxKind, startLimits } from './sandbox-kind.js';
 import type { SandboxListener } from './sandbox-listener.js';
-import type { SandboxOptions } from './sandbox-options.js';
+import type { SandboxOptions, TimedInvokeResult } from './sandbox-options.js';
 import { type SandboxShape, shapeKey } from './sandbox-shape.js';
 import { isEnding, NEXT_STATES, type SandboxEnd, type SandboxState, type StopReason } from './sandbox-states.js';
-
-export interface TimedInvokeResult {
-  readonly result: InvokeResult;
-  /** From the event being written to the result, µs. */
-  readonly runUs: number;
-}
 
 /** From the driver's start to the runtime's connection; a loaded machine takes seconds. */
 const BOOT_DEADLINE_MS = 30_000;
@@ -68,6 +62,7 @@ export class Sandbox {
   #directories: SandboxDirectories | undefined;
   #bootOutput = '';
   #deadlines: RunDeadlines | undefined;
+  #terminated: StopReason | undefined;
   #end: (end: SandboxEnd) => void = () => {};
   #settle: () => void = () => {};
 
@@ -282,6 +277,12 @@ export class Sandbox {
     this.#stopWith(async () => ({ kind: 'stopped', reason }));
   }
 
+  /** Asks its processes to end. Whatever they do then, it counts as stopped for this reason. */
+  terminate(reason: StopReason): void {
+    this.#terminated ??= reason;
+    this.#instance?.terminate();
+  }
+
   #thaw(): void {
     if (!this.#frozen) return;
     this.#frozen = false;
@@ -349,6 +350,7 @@ export class Sandbox {
   }
 
   #hungUp(violation: ProtocolViolation | undefined, exit?: SandboxExit): void {
+    if (this.#terminated !== undefined) this.stop(this.#terminated);
     this.#stopWith(async () => {
       if (violation !== undefined) return { kind: 'violation', violation };
       return { kind: 'exit', exit: exit ?? (await exitWithin(this.#instance, EXIT_GRACE_MS)) };

@@ -135,6 +135,12 @@ export class DockerSandbox implements SandboxInstance {
     this.#evidenceTimer ??= setTimeout(() => this.#tellEvidence(), EVIDENCE_AFTER_MS).unref();
   }
 
+  terminate(): void {
+    const { engine, containerId } = this.options;
+    // Gone already, or not to be reached: what is left is removed in a moment.
+    engine.signal(containerId, 'SIGTERM').catch(() => {});
+  }
+
   stop(): Promise<void> {
     this.#removing ??= this.#remove().catch((err: unknown) => {
       // A later call tries again.

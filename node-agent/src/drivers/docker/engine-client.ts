@@ -117,6 +117,13 @@ export class EngineClient {
     return ended?.StatusCode;
   }
 
+  /** Signals the first process of a container. */
+  async signal(id: string, signal: 'SIGTERM'): Promise<void> {
+    await bounded('signalling a container', LOOK_DEADLINE_MS, (abortSignal) =>
+      this.docker.getContainer(id).kill({ signal, abortSignal }),
+    );
+  }
+
   /** Kills and removes a container. Succeeds when it is gone already. */
   async remove(id: string): Promise<void> {
     await bounded('removing a container', REMOVE_DEADLINE_MS, async (abortSignal) => {

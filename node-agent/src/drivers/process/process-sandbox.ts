@@ -123,6 +123,10 @@ export class ProcessSandbox implements SandboxInstance {
     return (startsProgram ? firstChild(pid) : undefined) ?? pid;
   }
 
+  terminate(): void {
+    if (this.#running) killProcess(-this.options.pid, 'SIGTERM');
+  }
+
   stop(): Promise<void> {
     this.#stopping ??= this.#stop().catch((err: unknown) => {
       // A later call tries again.

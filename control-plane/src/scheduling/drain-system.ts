@@ -1,0 +1,64 @@
+import type { Logger } from '@lambda-fleet/common/logger';
+import type { DrainProgress } from '@lambda-fleet/proto';
+import type { Database } from '../db/database.js';
+import type { NotificationListener } from '../db/notification-listener.js';
+import { DrainReports } from '../nodes/drain-reports.js';
+import { DrainTable } from '../nodes/drain-table.js';
+import { DrainTeller } from '../nodes/drain-teller.js';
+import { LostDrains } from '../nodes/lost-drains.js';
+import { NodeDecisions } from '../nodes/node-decisions.js';
+import type { NodeRegistry } from '../nodes/node-registry.js';
+import type { NodeSession } from '../nodes/node-session.js';
+import type { NodeStore } from '../nodes/node-store.js';
+import type { ClusterView } from './cluster-view.js';
+import { NodeDrains, type NodeDrainsOptions } from './node-drains.js';
+
+export interface DrainSystemOptions extends Pick<NodeDrainsOptions, 'loadFloors' | 'loadNeeds' | 'isolationOf'> {
+  readonly database: Database;
+  readonly notifications: NotificationListener;
+  readonly registry: NodeRegistry;
+  readonly view: ClusterView;
+  readonly store: NodeStore;
+  /** Nodes went out of service, or came back. */
+  readonly onChanged: () => void;
+  readonly log: Logger;
+}
+
+/** Everything about cordons and drains, put together. */
+export interface DrainSystem {
+  readonly drains: NodeDrains;
+  welcomed(session: NodeSession): void;
+  progress(session: NodeSession, progress: DrainProgress): void;
+  /** See {@link DrainReports.requeued}. */
+  requeued(nodeId: string): Promise<void>;
+  close(): void;
+}
+
+/** Resolves when it is known which nodes are out of service: no agent is to be taken before. */
+export async function createDrainSystem(options: DrainSystemOptions): Promise<DrainSystem> {
+  const { database, notifications, registry, view, store, loadFloors, loadNeeds, isolationOf, log } = options;
+  const table = new DrainTable(database);
+  const decisions: NodeDecisions = new NodeDecisions({
+    ...{ database, registry, log },
+    onChanged: () => {
+      options.onChanged();
+      teller.tellAll();
+    },
+  });
+  const teller = new DrainTeller(decisions, registry);
+  const reports = new DrainReports({ table, decisions, log });
+  const lost = new LostDrains({ database, table, registry, log });
+  notifications.on('nodes', () => void decisions.look());
+  notifications.onRestored(() => void decisions.look());
+  await decisions.look();
+  return {
+    drains: new NodeDrains({ registry, view, store, table, decisions, loadFloors, loadNeeds, isolationOf }),
+    welcomed: (session) => teller.tell(session),
+    progress: (session, progress) => void reports.receive(session, progress),
+    requeued: (nodeId) => reports.requeued(nodeId),
+    close: () => {
+      decisions.close();
+      lost.close();
+    },
+  };
+}

@@ -1,0 +1,105 @@
+import type { Capacity, ControlMessage, Hello, VersionSpec } from '@lambda-fleet/proto';
+import { pino } from 'pino';
+import { afterEach, expect, it } from 'vitest';
+import { NodeRegistry } from '../nodes/node-registry.js';
+import { NodeSession } from '../nodes/node-session.js';
+import { ConnectedNodesView } from './connected-nodes-view.js';
+import { MemoryPlacementLedger } from './memory-placement-ledger.js';
+import { ProvisionedFloors } from './provisioned-floors.js';
+
+const log = pino({ level: 'silent' });
+const SPEC = {
+  versionId: 'v',
+  functionId: 'f',
+  functionName: 'greet',
+  runtime: 'nodejs',
+  network: 'none',
+} as VersionSpec;
+
+const capacityWith = (idle: number, busy = 0): Capacity => ({
+  ...{ memoryBytesTotal: 1e9, memoryBytesFree: 1e9, slotsTotal: 8, slotsFree: 8, blanks: [], sandboxesLeaked: 0 },
+  versions: [{ versionId: 'v', idle, busy }],
+});
+
+const closers: (() => void)[] = [];
+afterEach(() => {
+  for (const close of closers.splice(0)) close();
+});
+
+class FleetOfTwo {
+  readonly registry = new NodeRegistry({ onRoom: () => {}, onGone: () => {} });
+  readonly floors: ProvisionedFloors;
+  /** Node → sandboxes that it was last told to keep ready. */
+  readonly told = new Map<string, number>();
+
+  constructor(provisionedConcurrency: number) {
+    this.floors = new ProvisionedFloors({
+      load: async () => [{ spec: SPEC, isolation: 'runc', provisionedConcurrency }],
+      isolationOf: () => 'runc',
+      view: new ConnectedNodesView(this.registry, new MemoryPlacementLedger()),
+      registry: this.registry,
+      log,
+    });
+    closers.push(
+      () => this.floors.close(),
+      () => this.registry.close(),
+    );
+    for (const nodeId of ['a', 'b']) this.registry.add(this.#session(nodeId));
+    this.floors.nodesChanged();
+  }
+
+  reports(nodeId: string, idle: number, busy = 0): void {
+    this.registry.session(nodeId)?.receive({ message: { $case: 'capacity', value: capacityWith(idle, busy) } });
+  }
+
+  cordon(nodeId: string): void {
+    this.registry.setEligible(nodeId, false);
+    this.floors.nodesChanged();
+  }
+
+  #session(nodeId: string): NodeSession {
+    const hello = {
+      ...{ runtimes: [{ name: 'nodejs', digest: '' }], isolation: ['runc'], networks: ['none'], architecture: 'x64' },
+      ...{ running: [], keptResults: [], capacity: capacityWith(0), labels: {} },
+    } as unknown as Hello;
+    const write = (messages: ControlMessage[]): boolean => {
+      for (const { message } of messages)
+        if (message?.$case === 'warm') this.told.set(nodeId, message.value.floors[0]?.sandboxes ?? 0);
+      return true;
+    };
+    return new NodeSession(
+      nodeId,
+      hello,
+      { write, end: () => {} },
+      {
+        onCapacity: () => this.floors.capacityReported(),
+        ...{ onUnclaimedResult: () => {}, onLogs: () => {}, onDrainProgress: () => {}, onLeaving: () => {} },
+        onClosed: (session) => this.registry.remove(session),
+      },
+      log,
+    );
+  }
+}
+
+it('a node that takes no new work keeps its floor until the others report theirs ready', async () => {
+  const fleet = new FleetOfTwo(4);
+  await expect.poll(() => [fleet.told.get('a'), fleet.told.get('b')]).toEqual([2, 2]);
+  for (const nodeId of ['a', 'b']) fleet.reports(nodeId, 2);
+  fleet.cordon('a');
+  await expect.poll(() => fleet.told.get('b')).toBe(4);
+  // Two are ready, and two are still being made.
+  fleet.reports('b', 2, 2);
+  await new Promise((resolve) => setTimeout(resolve, 120));
+  expect(fleet.told.get('a')).toBe(2);
+  fleet.reports('b', 4);
+  await expect.poll(() => fleet.told.get('a')).toBe(0);
+});
+
+it('a floor that no other node can keep is given up', async () => {
+  const fleet = new FleetOfTwo(12);
+  await expect.poll(() => [fleet.told.get('a'), fleet.told.get('b')]).toEqual([6, 6]);
+  fleet.cordon('a');
+  await expect.poll(() => fleet.told.get('b')).toBe(8);
+  fleet.reports('b', 8);
+  await expect.poll(() => fleet.told.get('a')).toBe(0);
+});
