@@ -12,6 +12,8 @@ export const EXIT = {
   functionError: 6,
   /** A deadline passed: the function's own or the command's. */
   deadline: 7,
+  /** A Ctrl-C ended the waiting; what was waited for goes on. */
+  interrupted: 130,
 } as const;
 
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];

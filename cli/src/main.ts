@@ -15,6 +15,7 @@ import { addConcurrencyCommand } from './concurrency-command.js';
 import { readConfig } from './config.js';
 import { EXIT } from './exit-codes.js';
 import { addJoinCommands } from './join-commands.js';
+import { addNodeCommands } from './node-commands.js';
 import { Output } from './output.js';
 import { addQueueCommands, addReplayCommand } from './queue-commands.js';
 import { addScheduleCommands } from './schedule-commands.js';
@@ -76,7 +77,7 @@ function buildProgram(session: Session): Command {
   addQueueCommands(program, session);
   addReplayCommand(program, session);
   addScheduleCommands(program, session);
-  addNodeCommands(program, session);
+  addNodeGroup(program, session);
   addUp(program, session);
   addAgentCommands(program, session);
   return program;
@@ -266,8 +267,11 @@ function addJobCommands(program: Command, session: Session): void {
     });
 }
 
-function addNodeCommands(program: Command, session: Session): void {
-  const node = program.command('node').description('the machines of the fleet: join-token, rm');
+function addNodeGroup(program: Command, session: Session): void {
+  const node = program
+    .command('node')
+    .description('the machines of the fleet: ls, get, cordon, uncordon, drain, undrain, join-token, rm');
+  addNodeCommands(node, session);
   addJoinCommands(node, session);
 }
 

@@ -223,6 +223,7 @@ export async function wireControlPlane(
   const draining = await createDrainSystem({
     ...{ database, notifications, registry, view, store: nodeStore, loadFloors, isolationOf, log },
     loadNeeds: () => functions.listNeeds(),
+    longestRunMs: (versionIds) => functions.longestRunMs(versionIds),
     onChanged: () => floors.nodesChanged(),
   });
   lifecycle.onClose('drains', () => draining.close());

@@ -106,6 +106,17 @@ export class FunctionTable {
     );
   }
 
+  /** The longest that an invocation of these versions may take on a node; undefined when one of them is no function's. */
+  async longestRunMs(versionIds: readonly string[]): Promise<number | undefined> {
+    const [row] = await this.database.run(
+      'longest run of versions',
+      (sql) => sql<{ known: number; ms: number | null }[]>`
+        select count(*)::integer as known, max(init_timeout_ms + timeout_ms) as ms from versions
+        where id::text in (select jsonb_array_elements_text(${sql.json([...versionIds])}::jsonb))`,
+    );
+    return row?.known === versionIds.length ? (row.ms ?? undefined) : undefined;
+  }
+
   /** @throws FleetError `conflict` when the name or the route is taken. */
   async insert(draft: FunctionDraft): Promise<FunctionRecord> {
     return this.#write(

@@ -169,6 +169,7 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
     view: new ConnectedNodesView(registry, new MemoryPlacementLedger()),
     loadFloors: async () => (await functions.listProvisioned()).map(resolvedVersionOf),
     loadNeeds: () => functions.listNeeds(),
+    longestRunMs: (versionIds) => functions.longestRunMs(versionIds),
     isolationOf: () => 'runc',
     onChanged: () => {},
   });

@@ -140,8 +140,8 @@ function columns(sql: Sql): postgres.PendingQuery<postgres.Row[]> {
     select n.id, n.eligible, n.labels, n.isolation, n.runtimes, n.architecture, n.agent_version, n.self_test,
       n.first_seen_at, n.last_seen_at,
       case when n.drain_id is null then null else jsonb_build_object(
-        'id', n.drain_id, 'state', n.drain_state, 'startedAt', n.drain_started_at, 'deadlineAt', n.drain_deadline_at,
-        'endedAt', n.drain_ended_at, 'message', n.drain_message, 'result', n.drain_result,
+        'id', n.drain_id, 'state', n.drain_state, 'startedAt', ${iso(sql, 'drain_started_at')}, 'deadlineAt', ${iso(sql, 'drain_deadline_at')},
+        'endedAt', ${iso(sql, 'drain_ended_at')}, 'message', n.drain_message, 'result', n.drain_result,
         'progress', case when n.drain_state = 'draining' then (
           select jsonb_build_object(
             'inFlight', e.detail->'inFlight', 'sandboxes', e.detail->'sandboxes', 'inFlightMs', e.detail->'inFlightMs'
@@ -151,4 +151,9 @@ function columns(sql: Sql): postgres.PendingQuery<postgres.Row[]> {
         ) end
       ) end as drain
     from nodes n`;
+}
+
+/** As JavaScript writes times: inside JSON the database would write them otherwise. */
+function iso(sql: Sql, column: string): postgres.PendingQuery<postgres.Row[]> {
+  return sql`to_char(n.${sql(column)} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
 }

@@ -13,7 +13,8 @@ import type { NodeStore } from '../nodes/node-store.js';
 import type { ClusterView } from './cluster-view.js';
 import { NodeDrains, type NodeDrainsOptions } from './node-drains.js';
 
-export interface DrainSystemOptions extends Pick<NodeDrainsOptions, 'loadFloors' | 'loadNeeds' | 'isolationOf'> {
+export interface DrainSystemOptions
+  extends Pick<NodeDrainsOptions, 'loadFloors' | 'loadNeeds' | 'longestRunMs' | 'isolationOf'> {
   readonly database: Database;
   readonly notifications: NotificationListener;
   readonly registry: NodeRegistry;
@@ -36,7 +37,8 @@ export interface DrainSystem {
 
 /** Resolves when it is known which nodes are out of service: no agent is to be taken before. */
 export async function createDrainSystem(options: DrainSystemOptions): Promise<DrainSystem> {
-  const { database, notifications, registry, view, store, loadFloors, loadNeeds, isolationOf, log } = options;
+  const { database, notifications, registry, view, store, loadFloors, loadNeeds, longestRunMs, isolationOf, log } =
+    options;
   const table = new DrainTable(database);
   const decisions: NodeDecisions = new NodeDecisions({
     ...{ database, registry, log },
@@ -52,7 +54,10 @@ export async function createDrainSystem(options: DrainSystemOptions): Promise<Dr
   notifications.onRestored(() => void decisions.look());
   await decisions.look();
   return {
-    drains: new NodeDrains({ registry, view, store, table, decisions, loadFloors, loadNeeds, isolationOf }),
+    drains: new NodeDrains({
+      ...{ registry, view, store, table, decisions },
+      ...{ loadFloors, loadNeeds, longestRunMs, isolationOf },
+    }),
     welcomed: (session) => teller.tell(session),
     progress: (session, progress) => void reports.receive(session, progress),
     requeued: (nodeId) => reports.requeued(nodeId),

@@ -1,4 +1,5 @@
 import { FleetError } from '@lambda-fleet/common/errors';
+import type { VersionSandboxes } from '@lambda-fleet/proto';
 import type { DrainTable } from '../nodes/drain-table.js';
 import type { NodeDecisions } from '../nodes/node-decisions.js';
 import type { NodeRegistry } from '../nodes/node-registry.js';
@@ -43,11 +44,15 @@ export interface NodeDrainsOptions {
   readonly decisions: Pick<NodeDecisions, 'look'>;
   readonly loadFloors: () => Promise<readonly ProvisionedVersion[]>;
   readonly loadNeeds: () => Promise<readonly FunctionNeeds[]>;
+  /** The longest that an invocation of these versions may take on a node; undefined when that is not known. */
+  readonly longestRunMs: (versionIds: readonly string[]) => Promise<number | undefined>;
   readonly isolationOf: (asked: 'auto' | 'gvisor' | 'runc') => string;
 }
 
-/** Of an invocation that another replica has sent there: what any may be allowed. */
+/** What any invocation may be allowed. */
 const BUDGET_MAX_MS = 1_800_000;
+/** Beside its run: until it has a sandbox that is booted and has its code. */
+const START_MS_MAX = 60_000;
 
 /** What the deadline ends is gone after SIGTERM and SIGKILL. */
 const ENDING_MS = 5_000;
@@ -77,7 +82,7 @@ export class NodeDrains {
       needs,
       minEligible: asked.minEligible,
     });
-    return { node: nodeId, ...this.#load(nodeId, asked.deadlineMs), floors: moves, reasons };
+    return { node: nodeId, ...(await this.#load(nodeId, asked.deadlineMs)), floors: moves, reasons };
   }
 
   /** @throws FleetError `drain_refused`, `node_not_found`, `unavailable` */
@@ -106,7 +111,7 @@ export class NodeDrains {
     await this.options.decisions.look();
   }
 
-  #load(nodeId: string, deadlineMs: number | null): Omit<DrainPlan, 'node' | 'floors' | 'reasons'> {
+  async #load(nodeId: string, deadlineMs: number | null): Promise<Omit<DrainPlan, 'node' | 'floors' | 'reasons'>> {
     const session = this.options.registry.session(nodeId);
     const none = { connected: false, inFlight: 0, endsInMs: 0, deadlineMs, etaMs: 0, idle: 0, blanks: 0 };
     if (session === undefined) return none;
@@ -118,8 +123,18 @@ export class NodeDrains {
     }
     for (const blank of session.capacity.blanks) blanks += blank.count;
     const inFlight = Math.max(count, busy);
-    const endsInMs = inFlight > count ? BUDGET_MAX_MS : Math.max(0, Math.ceil(endsBy - performance.now()));
+    const endsInMs = Math.max(
+      Math.ceil(endsBy - performance.now()),
+      inFlight > count ? await this.#longestOf(session.capacity.versions) : 0,
+    );
     const ends = deadlineMs === null ? endsInMs : Math.min(endsInMs, deadlineMs + ENDING_MS);
     return { connected: true, inFlight, endsInMs, deadlineMs, etaMs: ends, idle, blanks };
+  }
+
+  /** Of what another replica has sent there. */
+  async #longestOf(versions: readonly VersionSandboxes[]): Promise<number> {
+    const busy = versions.filter((version) => version.busy > 0).map(({ versionId }) => versionId);
+    const runMs = await this.options.longestRunMs(busy);
+    return runMs === undefined ? BUDGET_MAX_MS : START_MS_MAX + runMs;
   }
 }
