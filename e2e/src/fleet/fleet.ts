@@ -26,6 +26,8 @@ export interface RunningCli {
   readonly errors: () => string;
   /** Interrupts it, as Ctrl-C does. */
   readonly end: () => void;
+  /** Its exit status; null when a signal ended it. */
+  readonly exited: Promise<number | null>;
 }
 
 const START_DEADLINE_MS = 90_000;
@@ -129,7 +131,8 @@ export class Fleet {
     child.stderr.on('data', (chunk: Buffer) => {
       errors += chunk.toString();
     });
-    return { output: () => output, errors: () => errors, end: () => void child.kill('SIGINT') };
+    const exited = new Promise<number | null>((resolve) => child.once('close', resolve));
+    return { output: () => output, errors: () => errors, end: () => void child.kill('SIGINT'), exited };
   }
 
   async #cliEnvironment(): Promise<NodeJS.ProcessEnv> {

@@ -47,7 +47,8 @@ export class SecondControlPlane {
   }
 }
 
-async function environmentOf(pid: number): Promise<Record<string, string>> {
+/** What a process was started with. */
+export async function environmentOf(pid: number): Promise<Record<string, string>> {
   const text = await readFile(`/proc/${pid}/environ`, 'utf8');
   const entries = text.split('\0').filter((entry) => entry.includes('='));
   return Object.fromEntries(
