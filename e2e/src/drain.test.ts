@@ -16,7 +16,7 @@ interface NodeView {
   readonly connected: boolean;
   readonly eligible: boolean;
   readonly cordoned: boolean;
-  readonly sandboxes: { readonly busy: number };
+  readonly sandboxes: { readonly busy: number; readonly idle: number };
   readonly drain: { readonly state: string; readonly result: Record<string, unknown> } | null;
   readonly events: readonly { readonly kind: string; readonly detail: Readonly<Record<string, string>> }[];
 }
@@ -226,6 +226,50 @@ describe('taking a node out of service', () => {
     load.nodes.clear();
     await expect.poll(() => load.nodes.size, { timeout: 30_000 }).toBe(2);
     expect(await load.stop()).toEqual([]);
+  });
+
+  it('keeps a floor over a drain: its sandboxes are warm on the other node when the drain is over', {
+    timeout: 120_000,
+  }, async () => {
+    const settings = { memoryMb: 128, provisionedConcurrency: 2, code: { source: recordedHandler(runsFile, WORK) } };
+    expect((await fleet.api('PUT', '/api/functions/ready', settings)).status).toBe(201);
+    const isWarm = async (id: string) => (await node(id)).sandboxes.idle > 0;
+    for (const id of ['node-1', 'node-2']) await expect.poll(() => isWarm(id), { timeout: 60_000 }).toBe(true);
+    const plan = await fleet.cli(['node', 'drain', 'node-1', '--dry-run', '-o', 'json']);
+    expect(JSON.parse(plan.stdout)).toMatchObject([
+      { floors: [{ functionName: 'ready', sandboxes: 1, to: [{ node: 'node-2', sandboxes: 1 }] }] },
+    ]);
+    expect(await fleet.cli(['node', 'drain', 'node-1', '-y'])).toMatchObject({ code: 0 });
+    const starts = await Promise.all(
+      [1, 2].map(() => fleet.api('POST', '/api/functions/ready/invocations', { ms: 500 })),
+    );
+    expect(starts.map(({ headers }) => [headers['x-lambda-node'], headers['x-lambda-start']])).toEqual([
+      ['node-2', 'warm'],
+      ['node-2', 'warm'],
+    ]);
+    expect((await fleet.api('DELETE', '/api/functions/ready')).status).toBe(204);
+  });
+
+  it('an agent that is stopped waits for a call, and a second signal ends the waiting', {
+    timeout: 120_000,
+  }, async () => {
+    const certificate = await new Pki(join(fleet.dataDir, 'pki')).node('node-4');
+    const agent = await ExtraAgent.start(fleet, certificate, { LAMBDA_LEAVE_S: '90' });
+    try {
+      await expect.poll(async () => (await node('node-4')).eligible, { timeout: 30_000 }).toBe(true);
+      for (const id of ['node-1', 'node-2']) await fleet.cli(['node', 'cordon', id]);
+      const running = call({ ms: 100_000 });
+      await expect.poll(async () => (await node('node-4')).sandboxes.busy, { timeout: 30_000 }).toBe(1);
+      for (const id of ['node-1', 'node-2']) await fleet.cli(['node', 'uncordon', id]);
+      const ended = agent.end('SIGTERM');
+      await expect.poll(() => node('node-4'), { timeout: 30_000 }).toMatchObject({ leaving: true, eligible: false });
+      expect(await agent.end('SIGTERM')).toBe(0);
+      expect(await ended).toBe(0);
+      expect(await running).toMatchObject({ status: 502, headers: { 'x-lambda-outcome': 'outcome_unknown' } });
+      expect(await node('node-4')).toMatchObject({ connected: false, cordoned: false });
+    } finally {
+      await agent.end('SIGKILL');
+    }
   });
 
   it('records a drain as lost when its agent was killed and does not come back', { timeout: 180_000 }, async () => {

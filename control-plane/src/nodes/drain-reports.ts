@@ -17,8 +17,12 @@ const COUNT_MAX = 1_000_000;
 /** A year. */
 const IN_FLIGHT_MS_MAX = 366 * 24 * 3_600_000;
 
-/** Between two writes of progress, unless something decisive has changed. */
+/** Between two writes of progress, and when something decisive has changed. */
 const WRITE_EVERY_MS = 3_000;
+const WRITE_DECISIVE_EVERY_MS = 200;
+
+/** Between two looks because of one agent: an honest one repeats itself every 5 s, and another one must not keep the database busy. */
+const DOUBT_EVERY_MS = 1_000;
 
 interface Written {
   readonly at: number;
@@ -31,7 +35,7 @@ interface Written {
  */
 export class DrainReports {
   readonly #written = new WeakMap<NodeSession, Written>();
-  readonly #doubting = new WeakSet<NodeSession>();
+  readonly #doubtedAt = new WeakMap<NodeSession, number>();
 
   constructor(private readonly options: DrainReportsOptions) {}
 
@@ -83,22 +87,20 @@ export class DrainReports {
     const before = this.#written.get(session);
     if (before === undefined || before.report.drainId !== report.drainId) return true;
     const { inFlight, sandboxes, deadlineReached, killed } = before.report;
-    if (deadlineReached !== report.deadlineReached) return true;
-    if (inFlight > 0 && report.inFlight === 0) return true;
-    if (performance.now() - before.at < WRITE_EVERY_MS) return false;
+    const agoMs = performance.now() - before.at;
+    const decisive = deadlineReached !== report.deadlineReached || (inFlight > 0 && report.inFlight === 0);
+    if (decisive) return agoMs >= WRITE_DECISIVE_EVERY_MS;
+    if (agoMs < WRITE_EVERY_MS) return false;
     return inFlight !== report.inFlight || sandboxes !== report.sandboxes || killed !== report.killed;
   }
 
   /** Another replica may have told it, of what this one does not know yet. */
   async #doubt(session: NodeSession, drainId: string): Promise<void> {
-    if (this.#doubting.has(session)) return;
-    this.#doubting.add(session);
-    try {
-      if (!(await this.options.decisions.look()) || this.#stateOf(session, drainId) !== undefined) return;
-      session.drain({ drainId, deadlineMs: undefined, cancelled: true });
-    } finally {
-      this.#doubting.delete(session);
-    }
+    const now = performance.now();
+    if (now - (this.#doubtedAt.get(session) ?? Number.NEGATIVE_INFINITY) < DOUBT_EVERY_MS) return;
+    this.#doubtedAt.set(session, now);
+    if (!(await this.options.decisions.look()) || this.#stateOf(session, drainId) !== undefined) return;
+    session.drain({ drainId, deadlineMs: undefined, cancelled: true });
   }
 }
 

@@ -259,6 +259,7 @@ export class NodeSession {
         this.events.onDrainProgress(this, body.value);
         return;
       case 'leaving':
+        if (this.#leaving) return;
         this.#leaving = true;
         this.events.onLeaving(this, body.value.boundMs);
         return;
