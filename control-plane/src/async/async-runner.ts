@@ -40,6 +40,13 @@ interface Held {
   readonly cancel: AbortController;
 }
 
+interface HeldLane {
+  held: number;
+  readonly jobs: boolean;
+  /** As often as its function may run at once, when last heard. */
+  most: number;
+}
+
 /** A process that has not renewed for so long is taken for dead. */
 const LEASE_MS = 15_000;
 const RENEW_MS = 5_000;
@@ -65,7 +72,7 @@ const LATE_MS = 20;
  */
 export class AsyncRunner {
   readonly #held = new Map<string, Held>();
-  readonly #heldByLane = new Map<string, { held: number; readonly jobs: boolean }>();
+  readonly #heldByLane = new Map<string, HeldLane>();
   readonly #begin: GroupCommit<BeginningAttempt, boolean>;
   #state: 'idle' | 'claiming' | 'closed' = 'idle';
   #again = false;
@@ -162,7 +169,11 @@ export class AsyncRunner {
     const lanes = [...this.#heldByLane];
     const jobsHeld = lanes.reduce((sum, [, { held, jobs }]) => sum + (jobs ? held : 0), 0);
     const jobsMax = Math.max(0, Math.min(free, this.options.jobsMax - jobsHeld));
-    const shares = new Map(lanes.map(([id, { held, jobs }]) => [id, shareOf(held, jobs ? jobsMax : free)]));
+    const shares = new Map(
+      lanes.map(([id, { held, jobs, most }]) => {
+        return [id, Math.max(0, Math.min(shareOf(held, jobs ? jobsMax : free), most - held))];
+      }),
+    );
     return { shares, perLane: shareOf(0, free), perJobLane: shareOf(0, jobsMax), jobsMax };
   }
 
@@ -177,9 +188,10 @@ export class AsyncRunner {
     if (this.#state === 'closed') return;
     const held: Held = { row, cancel: new AbortController() };
     this.#held.set(row.id, held);
-    const lane = this.#heldByLane.get(row.laneId) ?? { held: 0, jobs: row.kind === 'job' };
+    const lane = this.#heldByLane.get(row.laneId) ?? { held: 0, jobs: row.kind === 'job', most: 0 };
     this.#heldByLane.set(row.laneId, lane);
     lane.held += 1;
+    lane.most = row.kind === 'function' && row.concurrencyMax !== null ? row.concurrencyMax : Number.POSITIVE_INFINITY;
     void this.#run(held).then(() => {
       this.#held.delete(row.id);
       lane.held -= 1;

@@ -213,6 +213,29 @@ describe('async invocations', () => {
     await lanesAreExact();
   });
 
+  it('takes no more of a function than it may run at once, so that none of them is put off', async () => {
+    const { id } = await deploy('f');
+    await deploy('other');
+    await postgres.database.run(
+      'limit',
+      (sql) => sql`update functions set reserved_concurrency = 2, maximum_concurrency = 5 where id = ${id}`,
+    );
+    let [now, most] = [0, 0];
+    const life = begin(async ({ payload }) => {
+      if (String(payload) !== '{}') return ok();
+      now += 1;
+      most = Math.max(most, now);
+      await sleep(1);
+      now -= 1;
+      return now >= 2 ? { outcome: 'throttled', reason: 'as many as may' } : ok();
+    });
+    const ids = await Promise.all(Array.from({ length: 40 }, () => accept(life, 'f')));
+    const others = await Promise.all(Array.from({ length: 10 }, () => accept(life, 'other', '1')));
+    for (const one of [...ids, ...others]) expect(await ended(one)).toMatchObject({ outcome: 'success', epoch: 1 });
+    expect(most).toBe(2);
+    await lanesAreExact();
+  });
+
   it('a flood of one function, of which nothing ends, does not keep another one waiting', async () => {
     await deploy('flood');
     await deploy('quiet');

@@ -43,6 +43,9 @@ const CLAIM_LOCK = 1_818_324_581;
  *
  * (That it is not running, and not that it is queued: the index of what is queued would be thought to be the way to it.)
  *
+ * Of a function with a limit no more are taken than it may run at once: the others would only be throttled, and put off for
+ * longer each time. Of one that is switched off one at a time is, so that it learns why it waits and does not get too old here.
+ *
  * Rows that were committed after this statement began are not seen, though their lane may be: such a lane is left as due.
  */
 export async function claimInvocations(
@@ -56,7 +59,8 @@ export async function claimInvocations(
       with shares as (
         select * from jsonb_to_recordset(${sql.json(given)}) as s (id uuid, share integer)
       ), ready as (
-        select l.id, l.virtual_time, l.jobs from lanes l
+        select l.id, l.virtual_time, l.jobs, ${limitOf(sql)} as concurrency_max
+        from lanes l left join functions f on f.id = l.id
         where l.next_due <= now() and (not l.jobs or ${jobsMax}::integer > 0) and not exists (select from shares where shares.id = l.id and shares.share = 0)
           and pg_try_advisory_xact_lock(${CLAIM_LOCK}::integer, hashtext(l.id::text))
         order by l.virtual_time limit ${Math.min(limit, LANES_MAX)}
@@ -67,7 +71,8 @@ export async function claimInvocations(
           where lane_id = r.id and status = 'queued' and not_before <= now()
           order by not_before, id
           limit least(
-            coalesce(shares.share, case when r.jobs then ${perJobLane}::integer else ${perLane}::integer end), ${limit}::integer
+            coalesce(shares.share, case when r.jobs then ${perJobLane}::integer else ${perLane}::integer end), ${limit}::integer,
+            greatest(r.concurrency_max, 1)
           )
         ) a
       ), chosen as (
@@ -103,10 +108,15 @@ export async function claimInvocations(
       )
       select t.id, t.project_id, t.lane_id, t.kind, t.function_id, t.function_name, t.version_id, t.trigger, t.payload,
         t.context, t.epoch, t.attempts, t.losses, t.deferrals, t.accepted_at,
-        extract(epoch from t.expires_at - now())::double precision * 1000 as left_ms,
+        extract(epoch from t.expires_at - now())::double precision * 1000 as left_ms, ${limitOf(sql)} as concurrency_max,
         ${retrySettings(sql)}
       from taken t left join functions f on f.id = t.function_id left join lateral (${jobOf(sql, 't')}) j on true`,
   );
+}
+
+/** How often the function `f` may run at once; null where nothing says. */
+function limitOf(sql: Sql): Fragment {
+  return sql`least(f.reserved_concurrency, f.maximum_concurrency)`;
 }
 
 /** What is due, with no more jobs than that. */

@@ -12,7 +12,12 @@ import { RedisPlacementLedger } from './redis-placement-ledger.js';
 const NODE = { memoryBytes: 1_000, slots: 10 };
 const WAIT = { timeout: 30_000, interval: 20 };
 const PATIENT_MS = 30_000;
-const log = pino({ level: 'silent' });
+/** What was warned of: events by name. */
+const warned: string[] = [];
+const log = pino(
+  { level: 'warn' },
+  { write: (line: string) => void warned.push((JSON.parse(line) as { msg: string }).msg) },
+);
 
 const limited = (functionId: string, reserved: number | null, maximum: number | null = null) =>
   concurrencyLimits(functionId, 'project', reserved, maximum);
@@ -33,7 +38,10 @@ describe('RedisPlacementLedger', () => {
   beforeAll(async () => {
     redis = await startTestRedis();
   });
-  beforeEach(() => redis.client.flushall());
+  beforeEach(async () => {
+    await redis.client.flushall();
+    warned.length = 0;
+  });
   afterEach(async () => {
     for (const ledger of ledgers.splice(0)) await ledger.close();
   });
@@ -131,6 +139,7 @@ describe('RedisPlacementLedger', () => {
     expect([...answers.keys()].sort()).toEqual(['account_limit', 'function_limit', 'no_room']);
     expect(both.map(({ decidedAlone }) => decidedAlone)).toEqual([0, 0]);
     await expectTotals(left);
+    expect(warned).toEqual([]);
   });
 
   it('shows each replica what the other has reserved, and says when it has given that back', async () => {
@@ -217,6 +226,8 @@ describe('RedisPlacementLedger', () => {
     const held = (await Promise.all(working)).flat();
     expect(both.every(({ decidedAlone }) => decidedAlone > 0)).toBe(true);
     await expectTotals(held);
+    // It was right at once, and not because a difference was found later.
+    expect(warned).not.toContain('redis_ledger_differs');
     await expect.poll(() => both.map(({ state }) => state), WAIT).toEqual(['joined', 'joined']);
   });
 
@@ -240,6 +251,7 @@ describe('RedisPlacementLedger', () => {
       await sleep(3_000);
     });
     await expectTotals(held);
+    expect(warned).not.toContain('redis_ledger_differs');
     await expect.poll(() => both.map(({ state }) => state), WAIT).toEqual(['joined', 'joined']);
   });
 
@@ -271,6 +283,7 @@ describe('RedisPlacementLedger', () => {
     await expectTotals(held);
     await redis.client.del(...(await redis.client.keys('lambda:nodes:*')));
     await expect.poll(() => redis.client.keys('lambda:nodes:*'), WAIT).toHaveLength(1);
+    expect(warned).toContain('redis_ledger_differs');
     // Of these it knows nothing: what sums them anew each minute does so at its next look.
     await redis.client.del('lambda:nodes', 'lambda:counts', 'lambda:summed');
     await expectTotals(held);

@@ -68,6 +68,8 @@ const MILLI = 1_000;
  */
 export class RedisPlacementLedger implements PlacementLedger {
   readonly #replica = randomUUID();
+  readonly #answerMs: number;
+  readonly #backgroundMs: number;
   readonly #own = new MemoryPlacementLedger();
   readonly #others = new OthersReserved();
   readonly #connection: RedisConnection;
@@ -82,7 +84,9 @@ export class RedisPlacementLedger implements PlacementLedger {
   #decidedAlone = 0;
 
   constructor(private readonly options: RedisPlacementLedgerOptions) {
-    const { url, log } = options;
+    const { url, log, answerMs = ANSWER_MS } = options;
+    this.#answerMs = answerMs;
+    this.#backgroundMs = Math.max(answerMs, BACKGROUND_MS);
     this.#connection = new RedisConnection({
       ...{ url, log, scripts: LEDGER_SCRIPTS },
       onUp: () => this.#join(),
@@ -142,7 +146,7 @@ export class RedisPlacementLedger implements PlacementLedger {
     const member = this.#state === 'joined';
     this.#become('closed');
     // Where this fails, the lease ends by itself.
-    if (member) await this.#call(LEAVE, [], BACKGROUND_MS).catch(() => undefined);
+    if (member) await this.#call(LEAVE, [], this.#backgroundMs).catch(() => undefined);
     this.#connection.close();
   }
 
@@ -162,7 +166,7 @@ export class RedisPlacementLedger implements PlacementLedger {
       ]),
     ];
     this.#asking += 1;
-    const [code, ...answer] = await this.#call(RESERVE, args, this.options.answerMs ?? ANSWER_MS)
+    const [code, ...answer] = await this.#call(RESERVE, args, this.#answerMs)
       .catch(() => [STALE])
       .finally(() => (this.#asking -= 1));
     if (code === STALE) this.#publishAgain(epoch);
@@ -193,7 +197,7 @@ export class RedisPlacementLedger implements PlacementLedger {
   #tell(changes: (string | number)[]): void {
     if (this.#state !== 'joining' && this.#state !== 'joined') return;
     const epoch = this.#epoch;
-    this.#call(CHANGE, changes, BACKGROUND_MS).then(
+    this.#call(CHANGE, changes, this.#backgroundMs).then(
       ([code]) => code === STALE && this.#publishAgain(epoch),
       // The connection was cut, and all of it is published on the next one.
       () => undefined,
@@ -207,7 +211,7 @@ export class RedisPlacementLedger implements PlacementLedger {
     this.#epoch += 1;
     const epoch = this.#epoch;
     const part = publishArguments(partOf(this.#own.held));
-    this.#call(PUBLISH, [this.options.leaseMs ?? LEASE_MS, ...part], BACKGROUND_MS).then(
+    this.#call(PUBLISH, [this.options.leaseMs ?? LEASE_MS, ...part], this.#backgroundMs).then(
       ([code]) => {
         if (epoch !== this.#epoch || this.#state !== 'joining') return;
         if (code === STALE) return this.#join();
@@ -235,7 +239,9 @@ export class RedisPlacementLedger implements PlacementLedger {
     if (this.#state !== 'joined') return;
     const epoch = this.#epoch;
     const expected = this.#asking === 0 ? partOf(this.#own.held) : undefined;
-    const answer = await this.#call(REFRESH, [this.options.leaseMs ?? LEASE_MS, SUM_MS], BACKGROUND_MS).catch(() => []);
+    const answer = await this.#call(REFRESH, [this.options.leaseMs ?? LEASE_MS, SUM_MS], this.#backgroundMs).catch(
+      () => [],
+    );
     if (answer.length === 0 || epoch !== this.#epoch || this.#state !== 'joined') return;
     if (answer[0] === STALE) return this.#publishAgain(epoch);
     const [replicas, all, nodes, counts] = answer.slice(1) as [number, unknown[], unknown[], unknown[]];
