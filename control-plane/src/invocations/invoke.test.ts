@@ -21,6 +21,7 @@ import { ConnectedNodesView } from '../scheduling/connected-nodes-view.js';
 import { IsolationPolicy } from '../scheduling/isolation-policy.js';
 import { MemoryPlacementLedger } from '../scheduling/memory-placement-ledger.js';
 import { Placement } from '../scheduling/placement.js';
+import type { PlacementLedger } from '../scheduling/placement-ledger.js';
 import type { InvocationRequest } from './invocation.js';
 import { createInvoke } from './invoke.js';
 import { Journal } from './journal.js';
@@ -66,7 +67,26 @@ const VERSION: ResolvedVersion = {
   },
 };
 
-function system(options: { concurrencyMax?: number; queueBudgetMs?: number; unreserved?: number } = {}) {
+/** The same ledger, as one that has to ask somebody else. */
+function asking(ledger: MemoryPlacementLedger): PlacementLedger {
+  return {
+    onChange: (listener) => ledger.onChange(listener),
+    setCapacity: (nodeId, capacity) => ledger.setCapacity(nodeId, capacity),
+    removeNode: (nodeId) => void ledger.removeNode(nodeId),
+    reserve: async (request) => ledger.reserve(request),
+    release: (reservation) => void ledger.release(reservation),
+    free: (nodeId) => ledger.free(nodeId),
+  };
+}
+
+interface SystemOptions {
+  readonly concurrencyMax?: number;
+  readonly queueBudgetMs?: number;
+  readonly unreserved?: number;
+  readonly asks?: boolean;
+}
+
+function system(options: SystemOptions = {}) {
   const ledger = new MemoryPlacementLedger();
   const registry: NodeRegistry = new NodeRegistry({
     onRoom: (nodeId) => {
@@ -82,7 +102,7 @@ function system(options: { concurrencyMax?: number; queueBudgetMs?: number; unre
   const placement: Placement = new Placement({
     view,
     isolation: new IsolationPolicy('gvisor', view),
-    ledger,
+    ledger: options.asks ? asking(ledger) : ledger,
     unreservedOf: () => options.unreserved ?? 1_000,
     queue: { perLaneMax: 2, totalMax: 10 },
   });
@@ -280,9 +300,12 @@ describe('invoke', () => {
     expect(node.invokes.map((message) => message.spec !== undefined)).toEqual([true, false, false, true]);
   });
 
-  it('tries another node when one refuses', async () => {
-    const { invoke, connect } = system();
-    const nodes = ['n1', 'n2', 'n3'].map((id) =>
+  it.each([
+    ['at once', false],
+    ['later', true],
+  ])('tries each other node once when one refuses, with a ledger that answers %s', async (_when, asks) => {
+    const { invoke, connect } = system({ asks });
+    const nodes = ['n1', 'n2', 'n3', 'n4', 'n5', 'n6'].map((id) =>
       connect(id, id === 'n2' ? succeed : refuse(RefusalReason.NO_CAPACITY)),
     );
     expect(await invoke(VERSION, request())).toMatchObject({ outcome: 'success', nodeId: 'n2' });

@@ -105,7 +105,7 @@ async function placeAndDispatch(
       const missing = placed === 'impossible' ? (placement.missingFor(demand) ?? '') : '';
       return placementFailed(placed, version, missing, lastRefusal);
     }
-    const waited = pending instanceof Promise;
+    const { waited } = placed;
     phases.placeMs = performance.now() - placingSince;
     const { nodeId } = placed.reservation;
     const session = registry.session(nodeId);

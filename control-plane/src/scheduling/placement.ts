@@ -21,6 +21,8 @@ export type PlacementFailure =
 export interface Placed {
   readonly reservation: Reservation;
   readonly isolation: string;
+  /** It was found after a wait for room. */
+  readonly waited: boolean;
 }
 
 export interface PlacementOptions {
@@ -60,7 +62,7 @@ export class Placement {
     if (limits?.max === 0) return 'function_limit';
     // Whoever waits already goes first: a newcomer that overtook them would starve them.
     if (this.#queue.hasWaiters(demand.functionId)) return this.#wait(invocationId, demand, waitMs, limits);
-    const found = this.#attempt(invocationId, demand, excluded, limits);
+    const found = this.#attempt(invocationId, demand, excluded, limits, false);
     if (found instanceof Promise) return found.then((now) => now ?? this.#wait(invocationId, demand, waitMs, limits));
     return found ?? this.#wait(invocationId, demand, waitMs, limits);
   }
@@ -96,7 +98,7 @@ export class Placement {
     if (view.size > 0 && missingFor(view, this.#decided(demand)) !== undefined) return 'impossible';
     if (waitMs <= 0) return 'expired';
     const waited = await this.#queue.wait(demand.functionId, waitMs, () =>
-      this.#attempt(invocationId, demand, undefined, limits),
+      this.#attempt(invocationId, demand, undefined, limits, true),
     );
     return waited === 'full' ? 'queue_full' : waited;
   }
@@ -107,6 +109,7 @@ export class Placement {
     demand: Demand,
     excluded: ReadonlySet<string> | undefined,
     limits: ConcurrencyLimits | undefined,
+    waited: boolean,
   ): Placed | LimitReached | undefined | Promise<Placed | LimitReached | undefined> {
     const { view, ledger, unreservedOf } = this.options;
     // Anew for each attempt: while an invocation waits, nodes come and go.
@@ -117,14 +120,18 @@ export class Placement {
     const unreservedMax = limits === undefined ? Number.POSITIVE_INFINITY : unreservedOf(limits.projectId);
     const candidates = nodes.map(nodeId);
     const answer = ledger.reserve({ invocationId, candidates, amount: demand.amount, limits, unreservedMax });
-    if (answer instanceof Promise) return answer.then((now) => placed(now, isolation));
-    return placed(answer, isolation);
+    if (answer instanceof Promise) return answer.then((now) => placed(now, isolation, waited));
+    return placed(answer, isolation, waited);
   }
 }
 
 const nodeId = (node: NodeView): string => node.id;
 
-function placed(answer: Reservation | NotReserved, isolation: string): Placed | LimitReached | undefined {
-  if (typeof answer !== 'string') return { reservation: answer, isolation };
+function placed(
+  answer: Reservation | NotReserved,
+  isolation: string,
+  waited: boolean,
+): Placed | LimitReached | undefined {
+  if (typeof answer !== 'string') return { reservation: answer, isolation, waited };
   return answer === 'no_room' ? undefined : answer;
 }

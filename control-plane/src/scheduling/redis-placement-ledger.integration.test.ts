@@ -154,6 +154,17 @@ describe('RedisPlacementLedger', () => {
     expect(room).toBeGreaterThan(0);
   });
 
+  it('says that there may be room after it had none, though it never saw what had taken it', async () => {
+    let told = 0;
+    const one = await begin({ answerMs: PATIENT_MS });
+    const two = await begin({ answerMs: PATIENT_MS, onRoom: () => (told += 1) });
+    const taken = await reserved(one, { candidates: ['n1'], amount: 'whole-node' });
+    expect(await reserve(two, { candidates: ['n1'] })).toBe('no_room');
+    one.release(taken);
+    await expect.poll(() => told, WAIT).toBeGreaterThan(0);
+    await reserved(two, { candidates: ['n1'] });
+  });
+
   it('takes back what a killed replica had within its lease, once, and never what a live one has', async () => {
     const leaseMs = 3_000;
     const live = await begin({ leaseMs, answerMs: PATIENT_MS });

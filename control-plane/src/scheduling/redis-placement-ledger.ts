@@ -82,6 +82,8 @@ export class RedisPlacementLedger implements PlacementLedger {
   /** As last seen alive, this one included. */
   #replicas = 1;
   #decidedAlone = 0;
+  /** Redis has said since the last look that there is no room. */
+  #refused = false;
 
   constructor(private readonly options: RedisPlacementLedgerOptions) {
     const { url, log, answerMs = ANSWER_MS } = options;
@@ -176,7 +178,10 @@ export class RedisPlacementLedger implements PlacementLedger {
     if (code === ACCOUNT_LIMIT) return 'account_limit';
     const [at = 0, memoryBytes = 0, milliSlots = 0] = answer.map(Number);
     const [nodeId, capacity] = [nodes[at], capacities[at]];
-    if (code !== RESERVED || nodeId === undefined || capacity === undefined) return 'no_room';
+    if (code !== RESERVED || nodeId === undefined || capacity === undefined) {
+      this.#refused = true;
+      return 'no_room';
+    }
     const taken = whole ? { memoryBytes: capacity.memoryBytes, milliSlots: capacity.slots * MILLI } : amount;
     this.#others.set(nodeId, { memoryBytes, milliSlots });
     const reservation = this.#own.enter(request, nodeId, taken);
@@ -257,7 +262,10 @@ export class RedisPlacementLedger implements PlacementLedger {
   #seeOthers(all: ReadonlyMap<string, number>, own: ReadonlyMap<string, number>): void {
     const { changed, freed } = this.#others.replace(all, own);
     for (const nodeId of changed) this.#changed(nodeId);
-    if (freed) this.options.onRoom();
+    // What took the room may be over already, and was never seen here.
+    const refused = this.#refused;
+    this.#refused = false;
+    if (freed || refused) this.options.onRoom();
   }
 
   #call(script: RedisScript, args: readonly (string | number)[], deadlineMs: number): Promise<unknown[]> {
