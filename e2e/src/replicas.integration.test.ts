@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ApiKeys } from '../../control-plane/src/auth/api-keys.js';
 import { type Replica, Replicas } from '../test-support/replicas.js';
 import { type NodeEvent, ScriptedAgent } from '../test-support/scripted-agent.js';
-import type { HttpAnswer } from './fleet/http-call.js';
+import { type HttpAnswer, httpCall } from './fleet/http-call.js';
 
 /** Three control planes, each a process of its own, and one agent that is linked to all of them. */
 describe('an agent of three replicas', () => {
@@ -82,6 +83,40 @@ describe('an agent of three replicas', () => {
     }
     const lines = (await replicas.api(third, 'GET', '/api/functions/echo/logs?limit=100')).json<{ logs: unknown[] }>();
     expect(lines.logs).toHaveLength(before + 3);
+  });
+
+  it('shows whoever follows logs at one replica the lines of calls of another', async () => {
+    const [second, third] = [one(1), one(2)];
+    const stop = new AbortController();
+    const response = await fetch(`http://127.0.0.1:${third.httpPort}/api/functions/echo/logs?follow=true`, {
+      headers: { authorization: `Bearer ${await replicas.apiKey()}` },
+      signal: AbortSignal.any([stop.signal, AbortSignal.timeout(30_000)]),
+    });
+    await invoke(second, { mark: 'followed' });
+    let seen = '';
+    for await (const chunk of response.body ?? []) {
+      seen += Buffer.from(chunk).toString();
+      if (seen.includes('followed')) break;
+    }
+    stop.abort();
+    expect(seen).toContain('followed');
+  });
+
+  it('refuses at every replica an API key that was revoked, within five seconds', async () => {
+    const key = await new ApiKeys(replicas.postgres.database).create('default', 'short-lived');
+    const statuses = () =>
+      Promise.all(
+        [one(1), one(2)].map(async ({ httpPort }) => {
+          const headers = { authorization: `Bearer ${key}` };
+          return (await httpCall({ port: httpPort, path: '/api/functions', headers })).status;
+        }),
+      );
+    expect(await statuses()).toEqual([200, 200]);
+    await replicas.postgres.database.run(
+      'revoke',
+      (sql) => sql`update api_keys set revoked_at = now() where name = 'short-lived'`,
+    );
+    await expect.poll(statuses, { timeout: 5_000, interval: 100 }).toEqual([401, 401]);
   });
 
   it('finds a replica that joins by what the others announce, and is linked once to one with two addresses', async () => {

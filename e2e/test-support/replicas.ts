@@ -46,9 +46,15 @@ export class Replicas {
     return new Replicas(postgres, authority, folder);
   }
 
-  /** In a process of its own, which can be killed. */
-  async startProcess({ announced = false } = {}): Promise<Replica> {
-    const [httpPort = 0, grpcPort = 0] = await freePorts(2);
+  /** In a process of its own, which can be killed. `instead` of another one, on its ports. */
+  async startProcess({
+    announced = false,
+    instead,
+  }: {
+    announced?: boolean;
+    instead?: Replica;
+  } = {}): Promise<Replica> {
+    const [httpPort = 0, grpcPort = 0] = instead ? [instead.httpPort, instead.grpcPort] : await freePorts(2);
     const env = {
       ...(await this.#environment()),
       ...{ LAMBDA_HTTP_PORT: `${httpPort}`, LAMBDA_GRPC_PORT: `${grpcPort}` },

@@ -28,6 +28,12 @@ const LASTED_MS = 5_000;
 /** The agents of a replica that dies all notice at once, and must not all be back at once. */
 const FIRST_RETRY_SPREAD_MS = 500;
 
+/**
+ * How long a replica may take to welcome, longer each time that it took too long: one that is besieged by a thousand agents would
+ * otherwise do nothing but greet those that have given up.
+ */
+const WELCOME_DEADLINE_MS = { first: 10_000, cap: 60_000 };
+
 /** An address that leads to a replica that another one leads to as well is of use only when that one is not any more. */
 const LINKED_RETRY_MS = 30_000;
 
@@ -46,6 +52,7 @@ export class Link implements InvocationSink {
   #heartbeat: NodeJS.Timeout | undefined;
   #connectedAt = 0;
   #unreadySince = performance.now();
+  #welcomeDeadlineMs = WELCOME_DEADLINE_MS.first;
   readonly #backoff = new Backoff({ firstMs: 100, capMs: 5_000 });
   readonly #payloads = new IncomingPayloads(
     (invoke, payload) => this.#start(invoke, payload),
@@ -189,6 +196,7 @@ export class Link implements InvocationSink {
       credentials: home.options.credentials(),
       linked: home.linkedReplicas(),
       hello: home.hello(),
+      welcomeDeadlineMs: this.#welcomeDeadlineMs,
       events: {
         onWelcome: (welcomed, welcome) => this.#welcomed(welcomed, welcome),
         onMessage: (from, message) => this.#receive(from, message),
@@ -217,6 +225,8 @@ export class Link implements InvocationSink {
     this.#payloads.clear();
     this.#builds.abandon();
     this.#told.clear();
+    const { first, cap } = WELCOME_DEADLINE_MS;
+    this.#welcomeDeadlineMs = end === 'unanswered' ? Math.min(cap, 2 * this.#welcomeDeadlineMs) : first;
     if (end === 'broke') {
       this.#unreadySince = performance.now();
       this.home.lost(this);

@@ -27,6 +27,7 @@ export interface SessionOptions {
   /** The replicas that this agent is linked to already. */
   readonly linked: readonly string[];
   readonly hello: Hello;
+  readonly welcomeDeadlineMs: number;
   readonly events: SessionEvents;
 }
 
@@ -38,10 +39,12 @@ export interface SessionEvents {
   onClosed(session: Session, reason: string, end: SessionEnd): void;
 }
 
-/** `linked`: the address leads to a replica that the agent is linked to already. */
-export type SessionEnd = 'broke' | 'unwelcome' | 'linked';
+/**
+ * `broke`: it was ready. Before: `unanswered`, nothing came in time; `linked`, the address leads to a replica that the agent is
+ * linked to already; `unwelcome`, anything else.
+ */
+export type SessionEnd = 'broke' | 'unanswered' | 'linked' | 'unwelcome';
 
-const WELCOME_DEADLINE_MS = 10_000;
 const QUEUED_BYTES_MAX = 32 * 1024 * 1024;
 const FRAME_BYTES_MAX = 512 * 1024;
 
@@ -91,7 +94,10 @@ export class Session {
     this.#connect.on('data', (frame: ControlFrame) => this.#receive(frame));
     this.#connect.on('drain', () => this.#writer.drained());
     this.#closeWith(this.#connect);
-    this.#welcomeTimer = setTimeout(() => this.close('no Welcome'), WELCOME_DEADLINE_MS);
+    this.#welcomeTimer = setTimeout(
+      () => this.close('no Welcome', status.DEADLINE_EXCEEDED),
+      options.welcomeDeadlineMs,
+    );
     this.send({ message: { $case: 'hello', value: hello } }, 1_024);
   }
 
@@ -114,8 +120,7 @@ export class Session {
 
   close(reason: string, code?: status): void {
     if (this.#state === 'closed') return;
-    const unwelcome = code === status.ALREADY_EXISTS ? 'linked' : 'unwelcome';
-    const end = this.#state === 'ready' ? 'broke' : unwelcome;
+    const end = this.#state === 'ready' ? 'broke' : endBeforeReady(code);
     this.#state = 'closed';
     clearTimeout(this.#welcomeTimer);
     this.#writer.close();
@@ -166,6 +171,11 @@ export class Session {
     stream.on('error', (err: Partial<ServiceError>) => this.close(err.message ?? 'an error', err.code));
     stream.on('end', () => this.close('the control plane ended the stream'));
   }
+}
+
+function endBeforeReady(code: status | undefined): SessionEnd {
+  if (code === status.ALREADY_EXISTS) return 'linked';
+  return code === status.DEADLINE_EXCEEDED ? 'unanswered' : 'unwelcome';
 }
 
 /** One of several addresses of a name: its certificate is that of the name. */
