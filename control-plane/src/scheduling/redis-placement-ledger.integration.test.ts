@@ -235,11 +235,26 @@ describe('RedisPlacementLedger', () => {
     }
     over = true;
     const held = (await Promise.all(working)).flat();
-    expect(both.every(({ decidedAlone }) => decidedAlone > 0)).toBe(true);
     await expectTotals(held);
+    // Both have published again and again.
+    const epochs = await redis.client.mget(await redis.client.keys('lambda:lease:*'));
+    expect(epochs.map(Number).every((epoch) => epoch > 10)).toBe(true);
     // It was right at once, and not because a difference was found later.
     expect(warned).not.toContain('redis_ledger_differs');
     await expect.poll(() => both.map(({ state }) => state), WAIT).toEqual(['joined', 'joined']);
+  });
+
+  it('throttles nothing because Redis was flushed: it publishes what it holds and asks again', async () => {
+    const one = await begin({ answerMs: PATIENT_MS });
+    const two = await begin({ answerMs: PATIENT_MS });
+    const limits = limited('f', null, 10);
+    // More than its share, if it had to decide alone.
+    const held = await Promise.all(Array.from({ length: 8 }, () => reserved(one, { limits })));
+    await redis.client.flushall();
+    held.push(...(await Promise.all([reserved(one, { limits }), reserved(one, { limits })])));
+    expect(await reserve(two, { limits })).toBe('function_limit');
+    expect([one.decidedAlone, two.decidedAlone]).toEqual([0, 0]);
+    await expectTotals(held);
   });
 
   it('decides alone while Redis is frozen, and afterwards Redis has exactly what is held', async () => {

@@ -82,6 +82,8 @@ export class RedisPlacementLedger implements PlacementLedger {
   /** As last seen alive, this one included. */
   #replicas = 1;
   #decidedAlone = 0;
+  /** Settles when what was published again on a connection that works has been taken, or not. */
+  #published: Promise<void> | undefined;
   /** Redis has said since the last look that there is no room. */
   #refused = false;
 
@@ -91,7 +93,7 @@ export class RedisPlacementLedger implements PlacementLedger {
     this.#backgroundMs = Math.max(answerMs, BACKGROUND_MS);
     this.#connection = new RedisConnection({
       ...{ url, log, scripts: LEDGER_SCRIPTS },
-      onUp: () => this.#join(),
+      onUp: () => void this.#join(this.#backgroundMs),
       onDown: (reason) => this.#part(reason),
     });
     this.#refresh = setInterval(() => void this.#look(), REFRESH_MS).unref();
@@ -121,11 +123,12 @@ export class RedisPlacementLedger implements PlacementLedger {
   }
 
   reserve(request: ReservationRequest): Reservation | NotReserved | Promise<Reservation | NotReserved> {
-    if (this.#state !== 'joined') return this.#reserveAlone(request);
+    if (this.#state !== 'joined' && this.#published === undefined) return this.#reserveAlone(request);
     const nodes = request.candidates.filter((nodeId) => this.#own.capacity(nodeId) !== undefined);
     // Nothing to ask for: a limit that is reached by what is held here is reached.
     if (nodes.length === 0) return this.#own.reserve(request);
-    return this.#ask(request, nodes.slice(0, CANDIDATES_MAX));
+    const candidates = nodes.slice(0, CANDIDATES_MAX);
+    return this.#state === 'joined' ? this.#ask(request, candidates, true) : this.#askAnew(request, candidates);
   }
 
   release(reservation: Reservation): void {
@@ -152,7 +155,14 @@ export class RedisPlacementLedger implements PlacementLedger {
     this.#connection.close();
   }
 
-  async #ask(request: ReservationRequest, nodes: readonly string[]): Promise<Reservation | NotReserved> {
+  /** Once what is held here was published again; alone if it cannot be. */
+  async #askAnew(request: ReservationRequest, nodes: readonly string[]): Promise<Reservation | NotReserved> {
+    await this.#published;
+    return this.#state === 'joined' ? this.#ask(request, nodes, false) : this.#reserveAlone(request);
+  }
+
+  /** @param anew whether it may be asked once more when what Redis has of this replica is found to be wrong */
+  async #ask(request: ReservationRequest, nodes: readonly string[], anew: boolean): Promise<Reservation | NotReserved> {
     const epoch = this.#epoch;
     const { amount, limits, unreservedMax } = request;
     const whole = amount === 'whole-node';
@@ -173,7 +183,9 @@ export class RedisPlacementLedger implements PlacementLedger {
       .finally(() => (this.#asking -= 1));
     if (code === STALE) this.#publishAgain(epoch);
     // Whatever was done under an epoch that is over is not in what was published since.
-    if (code === STALE || epoch !== this.#epoch || this.#state !== 'joined') return this.#reserveAlone(request);
+    if (code === STALE || epoch !== this.#epoch || this.#state !== 'joined') {
+      return anew ? this.#askAnew(request, nodes) : this.#reserveAlone(request);
+    }
     if (code === FUNCTION_LIMIT) return 'function_limit';
     if (code === ACCOUNT_LIMIT) return 'account_limit';
     const [at = 0, memoryBytes = 0, milliSlots = 0] = answer.map(Number);
@@ -209,27 +221,27 @@ export class RedisPlacementLedger implements PlacementLedger {
     );
   }
 
-  /** Publishes all that is held here. What is sent behind it changes that. */
-  #join(): void {
+  /** Publishes all that is held here. What is sent behind it changes that. Never rejects. */
+  async #join(deadlineMs: number): Promise<void> {
     if (this.#state === 'closed') return;
     this.#become('joining');
     this.#epoch += 1;
     const epoch = this.#epoch;
     const part = publishArguments(partOf(this.#own.held));
-    this.#call(PUBLISH, [this.options.leaseMs ?? LEASE_MS, ...part], this.#backgroundMs).then(
-      ([code]) => {
-        if (epoch !== this.#epoch || this.#state !== 'joining') return;
-        if (code === STALE) return this.#join();
-        this.#become('joined');
-        void this.#look();
-      },
-      () => undefined,
-    );
+    const [code] = await this.#call(PUBLISH, [this.options.leaseMs ?? LEASE_MS, ...part], deadlineMs).catch(() => []);
+    if (code === undefined || epoch !== this.#epoch || this.#state !== 'joining') return;
+    if (code === STALE) return this.#join(deadlineMs);
+    this.#become('joined');
+    void this.#look();
   }
 
   /** @param epoch under which something was refused; a later one may be in use already */
   #publishAgain(epoch: number): void {
-    if (epoch === this.#epoch && this.#state === 'joined') this.#join();
+    if (epoch !== this.#epoch || this.#state !== 'joined') return;
+    const published = this.#join(this.#answerMs).finally(() => {
+      if (this.#published === published) this.#published = undefined;
+    });
+    this.#published = published;
   }
 
   #part(reason: string): void {
