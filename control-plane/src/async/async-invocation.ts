@@ -38,7 +38,7 @@ export interface ClaimedInvocation extends Omit<NewAsyncInvocation, 'maxAgeMs' |
   /** Milliseconds until it is too old to be begun; negative when it is. */
   readonly leftMs: number;
   readonly acceptedAt: Date;
-  /** How often its function may run at once; null is no limit of its own. */
+  /** How often its function may run at once; null is no limit of its own, or that it is switched off. */
   readonly concurrencyMax: number | null;
   /** Of its function or job; null when there is no such any more. */
   readonly retries: number | null;

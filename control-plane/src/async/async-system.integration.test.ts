@@ -236,6 +236,21 @@ describe('async invocations', () => {
     await lanesAreExact();
   });
 
+  it('puts off together what is queued of a function that is switched off, and gives it up when it is too old', async () => {
+    const { id } = await deploy('f', { maxAgeMs: 4_000 });
+    await postgres.database.run(
+      'switch off',
+      (sql) => sql`update functions set reserved_concurrency = 0 where id = ${id}`,
+    );
+    const life = begin(() => ({ outcome: 'throttled', reason: 'off' }));
+    const ids = await Promise.all(Array.from({ length: 10 }, () => accept(life, 'f')));
+    const statusOf = async () => (await Promise.all(ids.map(row))).map((found) => found?.reason);
+    await expect.poll(statusOf).toEqual(ids.map(() => 'off'));
+    for (const one of ids) expect(await ended(one)).toMatchObject({ attempts: 0 });
+    expect(await dead()).toHaveLength(10);
+    await lanesAreExact();
+  });
+
   it('a flood of one function, of which nothing ends, does not keep another one waiting', async () => {
     await deploy('flood');
     await deploy('quiet');

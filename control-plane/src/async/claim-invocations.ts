@@ -44,7 +44,8 @@ const CLAIM_LOCK = 1_818_324_581;
  * (That it is not running, and not that it is queued: the index of what is queued would be thought to be the way to it.)
  *
  * Of a function with a limit no more are taken than it may run at once: the others would only be throttled, and put off for
- * longer each time. Of one that is switched off one at a time is, so that it learns why it waits and does not get too old here.
+ * longer each time. Those of one that is switched off are taken as any, to be put off together: so they learn why they wait,
+ * and get too old as they should.
  *
  * Rows that were committed after this statement began are not seen, though their lane may be: such a lane is left as due.
  */
@@ -72,7 +73,7 @@ export async function claimInvocations(
           order by not_before, id
           limit least(
             coalesce(shares.share, case when r.jobs then ${perJobLane}::integer else ${perLane}::integer end), ${limit}::integer,
-            greatest(r.concurrency_max, 1)
+            r.concurrency_max
           )
         ) a
       ), chosen as (
@@ -114,9 +115,9 @@ export async function claimInvocations(
   );
 }
 
-/** How often the function `f` may run at once; null where nothing says. */
+/** How often the function `f` may run at once; null where nothing says, and when it may not run at all. */
 function limitOf(sql: Sql): Fragment {
-  return sql`least(f.reserved_concurrency, f.maximum_concurrency)`;
+  return sql`nullif(least(f.reserved_concurrency, f.maximum_concurrency), 0)`;
 }
 
 /** What is due, with no more jobs than that. */
