@@ -80,7 +80,7 @@ async function main({ steps, filters }) {
   if (wants('unused')) await report.check('unused code', () => program('knip'));
 
   for (const project of projects) {
-    if (obstacle === undefined && project !== 'unit' && engine === undefined) obstacle = await setUpEngine();
+    if (obstacle === undefined && project !== 'unit' && engine === undefined) obstacle = await setUpServers();
     if (obstacle === undefined) await report.tests(project, () => vitest(project, filters));
     else report.notRun(project, obstacle);
   }
@@ -98,9 +98,10 @@ function lint() {
   return program('biome', 'check', '--error-on-warnings', '--max-diagnostics=200', '.');
 }
 
-/** Resolves with why tests that need the engine cannot run, or undefined. */
-async function setUpEngine() {
+/** Resolves with why tests that need real servers cannot run, or undefined. */
+async function setUpServers() {
   try {
+    await report.setUp('Redis', () => installDebianPackages(['redis-server']));
     await report.setUp('Docker engine', async () => {
       engine = await findOrStartEngine();
       return engine.description;

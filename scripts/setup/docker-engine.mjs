@@ -30,7 +30,7 @@ export async function findOrStartEngine() {
       ].join('\n'),
     );
   }
-  await installDebianPackages(['dockerd', 'runsc', 'redis-server', 'debootstrap', 'nft', 'ip']);
+  await installDebianPackages(['dockerd', 'runsc', 'debootstrap', 'nft', 'ip']);
   return await startPrivateEngine();
 }
 
