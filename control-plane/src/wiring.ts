@@ -14,11 +14,7 @@ import { PostgresArtifactStore } from './artifacts/postgres-artifact-store.js';
 import { type AsyncSystem, createAsyncSystem } from './async/async-system.js';
 import { ApiKeys } from './auth/api-keys.js';
 import { ensureBootstrapKey } from './auth/bootstrap-key.js';
-import { BuildFeed } from './builds/build-feed.js';
-import { BuildLogs } from './builds/build-log.js';
-import { BuildRunner } from './builds/build-runner.js';
-import { BuildSweep } from './builds/build-sweep.js';
-import { BuildTable } from './builds/build-table.js';
+import { createBuildSystem } from './builds/build-system.js';
 import type { ControlPlaneConfig } from './config.js';
 import { Database } from './db/database.js';
 import { migrateDatabase } from './db/migrate.js';
@@ -61,18 +57,11 @@ import { JobTable } from './jobs/job-table.js';
 import { JobWaiters } from './jobs/job-waiters.js';
 import { Jobs } from './jobs/jobs.js';
 import { createRunJob } from './jobs/run-job.js';
-import { insertLogLines } from './logs/insert-log-lines.js';
-import { LogCapture } from './logs/log-capture.js';
-import { LogFeed } from './logs/log-feed.js';
-import { LogSweep } from './logs/log-sweep.js';
-import { LogTable } from './logs/log-table.js';
-import { LogWriter } from './logs/log-writer.js';
-import { MetricRoller } from './metrics/metric-roller.js';
-import { MetricSweep } from './metrics/metric-sweep.js';
+import { createLogSystem } from './logs/log-system.js';
+import { createMetricSystem } from './metrics/metric-system.js';
 import { MetricTable } from './metrics/metric-table.js';
 import { Metrics } from './metrics/metrics.js';
 import { ProjectOverview } from './metrics/project-overview.js';
-import { ThrottleCounter } from './metrics/throttle-counter.js';
 import { LeaseTable } from './nodes/lease-table.js';
 import { getNode, listNodes } from './nodes/list-nodes.js';
 import { NodeEventSweep } from './nodes/node-event-sweep.js';
@@ -86,12 +75,7 @@ import { reconcileAttempts } from './nodes/reconcile-attempts.js';
 import { ReplicaDirectory } from './nodes/replica-directory.js';
 import { Revocations } from './nodes/revocations.js';
 import { knowsLeases, sendWelcome } from './nodes/welcome.js';
-import { DueTicks } from './schedules/due-ticks.js';
-import { ScheduleTable } from './schedules/schedule-table.js';
-import { ScheduleTicker } from './schedules/schedule-ticker.js';
-import { Schedules } from './schedules/schedules.js';
-import { TickHistory } from './schedules/tick-history.js';
-import { TickSweep } from './schedules/tick-sweep.js';
+import { createScheduleSystem } from './schedules/schedule-system.js';
 import { chooseLedger } from './scheduling/choose-ledger.js';
 import { ConnectedNodesView } from './scheduling/connected-nodes-view.js';
 import { createDrainSystem } from './scheduling/drain-system.js';
@@ -114,11 +98,6 @@ const JOB_RETENTION = { days: 7, perProjectMax: 10_000 };
 
 /** Agents renew theirs at two thirds of it. */
 const CERTIFICATE_LIFETIME_MS = 24 * 3_600_000;
-
-const METRIC_RETENTION = { minuteDays: 7, hourDays: 90 };
-const SCHEDULES_PER_PROJECT_MAX = 1_000;
-
-const TICK_RETENTION = { days: 30, perScheduleMax: 1_000 };
 
 /** Beyond the bound of what is in progress when the process stops: to close what is left. */
 const LEAVE_MARGIN_MS = 2_000;
@@ -158,25 +137,13 @@ export async function wireControlPlane(
   const images = new ImageStore(database, artifacts);
   notifications.start();
 
-  const logs = new LogTable(database);
-  const feed = new LogFeed();
-  const capture = new LogCapture();
-  const logWriter = new LogWriter({
-    insert: (lines) => insertLogLines(database, lines),
-    capture,
-    onCommitted: (lines) => feed.publish(lines),
-    log,
-  });
-  lifecycle.onClose('log writer', () => logWriter.close());
+  const logs = createLogSystem(database, config.logRetention, log);
+  lifecycle.onClose('logs', () => logs.close());
   const journal = new Journal({ insert: (records) => insertExecutions(database, records), log });
   lifecycle.onClose('journal', () => journal.close());
 
-  const metricRoller = new MetricRoller(database, log);
-  lifecycle.onClose('metric roller', () => metricRoller.close());
-  const metricSweep = new MetricSweep(database, METRIC_RETENTION, log);
-  lifecycle.onClose('metric sweep', () => metricSweep.close());
-  const throttles = new ThrottleCounter(database, log);
-  lifecycle.onClose('throttle counter', () => throttles.close());
+  const figures = createMetricSystem(database, log);
+  lifecycle.onClose('figures', () => figures.close());
 
   const onRoom = (): void => placement.roomChanged();
   const ledger = chooseLedger({ url: config.redisUrl, onRoom, log, lifecycle });
@@ -236,7 +203,7 @@ export async function wireControlPlane(
     queueBudgetMs: config.queueBudgetMs,
     onResult: (result, request) => {
       metrics.observeInvocation(result, request.trigger);
-      throttles.observe(result, request.trigger);
+      figures.throttles.observe(result, request.trigger);
     },
     log,
   });
@@ -245,7 +212,7 @@ export async function wireControlPlane(
   const jobTable = new JobTable(database);
   const jobWaiters = new JobWaiters();
   const forgetVersions = (ids: readonly string[]): void => registry.forgetVersions([...ids]);
-  const logsStored = (): Promise<void> => logWriter.caughtUp();
+  const logsStored = (): Promise<void> => logs.writer.caughtUp();
   const asyncSystem: AsyncSystem = createAsyncSystem({
     ...{ database, functions, executions, versions, invoke, log },
     webhooks: new WebhookSender(new AddressPolicy(config.webhookNetworks)),
@@ -306,7 +273,7 @@ export async function wireControlPlane(
           if (isAsyncTrigger(end.trigger)) asyncSystem.lateResults.receive(session, end);
           else recordUnclaimedResult(journal, session, end);
         },
-        onLogs: (session, batch) => logWriter.append(session, batch),
+        onLogs: (session, batch) => logs.writer.append(session, batch),
         onDrainProgress: (session, progress) => draining.progress(session, progress),
         onLeaving: (session, boundMs) => {
           tracker.leaving(session, boundMs);
@@ -346,8 +313,6 @@ export async function wireControlPlane(
   // Everyone who follows something listens.
   setMaxListeners(0, stopping.signal);
   const budget = new BodyBudget(BODY_BYTES_MAX);
-  const logSweep = new LogSweep(database, config.logRetention, log);
-  lifecycle.onClose('log sweep', () => logSweep.close());
   const executionSweep = new ExecutionSweep(database, config.executionRetention, log);
   lifecycle.onClose('execution sweep', () => executionSweep.close());
   const jobSweep = new JobSweep(database, JOB_RETENTION, log);
@@ -356,37 +321,17 @@ export async function wireControlPlane(
     ...{ table: jobTable, intake: asyncSystem.jobIntake, queue: asyncSystem.invocations, waiters: jobWaiters },
   });
 
-  const dueTicks = new DueTicks(database, config.asyncQueue);
-  const ticker = new ScheduleTicker(dueTicks, log);
-  ticker.start();
-  lifecycle.onClose('schedules', () => ticker.close());
-  const tickSweep = new TickSweep(database, TICK_RETENTION, log);
-  lifecycle.onClose('tick sweep', () => tickSweep.close());
-  const schedules = new Schedules({
-    ...{ table: new ScheduleTable(database), due: dueTicks, history: new TickHistory(database), ticker },
-    perProjectMax: SCHEDULES_PER_PROJECT_MAX,
-  });
+  const scheduleSystem = createScheduleSystem(database, config.asyncQueue, log);
+  lifecycle.onClose('schedules', () => scheduleSystem.close());
 
   const once = new InvokeOnce({ ...{ database, invoke, log }, queueBudgetMs: config.queueBudgetMs });
   lifecycle.onClose('idempotency keys', () => once.close());
 
   const readiness = new Readiness(database, registry);
   const deployer = new Deployer({ functions, artifacts, images, cache: versions, invoke, forgetVersions, log });
-  const buildTable = new BuildTable(database);
-  const buildFeed = new BuildFeed();
-  const buildLogs = new BuildLogs({
-    insert: (lines) => buildTable.appendLines(lines),
-    onCommitted: (buildId) => buildFeed.changed(buildId),
-    log,
-  });
-  lifecycle.onClose('build logs', () => buildLogs.close());
-  const buildSweep = new BuildSweep(buildTable, log);
-  lifecycle.onClose('build sweep', () => buildSweep.close());
-  const buildRunner = new BuildRunner({
-    ...{ table: buildTable, logs: buildLogs, feed: buildFeed, artifacts, deployer, registry, log },
-    imageBytesMax: config.imageBytesMax,
-  });
-  lifecycle.onClose('builds', () => buildRunner.close());
+  const { imageBytesMax } = config;
+  const builds = createBuildSystem({ database, artifacts, deployer, registry, imageBytesMax, log });
+  lifecycle.onClose('builds', () => builds.close());
   let httpPort = config.httpPort;
   const nodesNow = () => listNodes(nodeStore, registry);
   const api = createApi({
@@ -412,18 +357,15 @@ export async function wireControlPlane(
       ...functionRoutes({
         functions,
         deployer,
-        testRuns: { artifacts, invoke, forgetVersions, logs: capture },
+        testRuns: { artifacts, invoke, forgetVersions, logs: logs.capture },
         budget,
         functionUrl: (name) =>
           functionUrl(name, { domain: config.domain, apiUrl: `http://${config.domain}:${httpPort}` }),
       }),
       ...concurrencyRoutes({ concurrency: new ConcurrencySettingsTable(database, config.accountConcurrency), budget }),
-      ...buildRoutes({
-        ...{ runner: buildRunner, table: buildTable, feed: buildFeed, budget },
-        stopping: stopping.signal,
-      }),
-      ...logRoutes({ functions, logs, feed, stopping: stopping.signal }),
-      ...executionRoutes({ executions, asyncInvocations: asyncSystem.invocations, logs }),
+      ...buildRoutes({ ...builds, budget, stopping: stopping.signal }),
+      ...logRoutes({ functions, logs: logs.table, feed: logs.feed, stopping: stopping.signal }),
+      ...executionRoutes({ executions, asyncInvocations: asyncSystem.invocations, logs: logs.table }),
       ...asyncRoutes({
         ...{ asyncInvocations: asyncSystem.invocations, deadLetters: asyncSystem.deadLetters },
         ...{ settings: asyncSystem.settings, replays: asyncSystem.replays, budget },
@@ -432,8 +374,8 @@ export async function wireControlPlane(
         ...{ functions, metrics: new MetricTable(database), overview: new ProjectOverview(database) },
         listNodes: nodesNow,
       }),
-      ...jobRoutes({ jobs, executions, logs, budget }),
-      ...scheduleRoutes({ schedules, budget }),
+      ...jobRoutes({ jobs, executions, logs: logs.table, budget }),
+      ...scheduleRoutes({ schedules: scheduleSystem.schedules, budget }),
     ],
   });
   const server = new HttpServer(
@@ -456,10 +398,12 @@ export async function wireControlPlane(
   const leave = async (): Promise<void> => {
     readiness.leave();
     server.leave();
-    await sleep(delayMs);
+    await sleep(delayMs, undefined, { signal: lifecycle.hurried }).catch(() => {
+      // Somebody asked a second time.
+    });
     stopping.abort();
     jobWaiters.close();
-    await server.close(boundMs);
+    await server.close(boundMs, lifecycle.hurried);
   };
   lifecycle.onClose('http server', leave, delayMs + boundMs + LEAVE_MARGIN_MS);
   const ports = { httpPort, grpcPort: fleetServer.port, enrollPort: enrollServer?.port };

@@ -113,16 +113,20 @@ export class HttpServer {
     this.#leaving = true;
   }
 
-  /** Takes no more connections, lets running requests finish for `graceMs`, then cuts them. */
-  async close(graceMs: number): Promise<void> {
+  /** Takes no more connections, lets running requests finish for `graceMs` or until it is hurried, then cuts them. */
+  async close(graceMs: number, hurried?: AbortSignal): Promise<void> {
     this.leave();
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     this.#server.closeIdleConnections();
     const idle = setInterval(() => this.#server.closeIdleConnections(), IDLE_CLOSE_MS);
-    const cut = setTimeout(() => this.#server.closeAllConnections(), graceMs);
+    const cutNow = (): void => this.#server.closeAllConnections();
+    const cut = setTimeout(cutNow, graceMs);
+    if (hurried?.aborted === true) cutNow();
+    hurried?.addEventListener('abort', cutNow, { once: true });
     await closed;
     clearInterval(idle);
     clearTimeout(cut);
+    hurried?.removeEventListener('abort', cutNow);
   }
 
   /** Answers what Node's parser refused or what took too long, in the same form as every other error. */
