@@ -64,7 +64,6 @@ import { Metrics } from './metrics/metrics.js';
 import { ProjectOverview } from './metrics/project-overview.js';
 import { LeaseTable } from './nodes/lease-table.js';
 import { getNode, listNodes } from './nodes/list-nodes.js';
-import { NodeEventSweep } from './nodes/node-event-sweep.js';
 import { NodeEvents } from './nodes/node-events.js';
 import { NodeLeases } from './nodes/node-leases.js';
 import { NodeRegistry } from './nodes/node-registry.js';
@@ -101,8 +100,6 @@ const CERTIFICATE_LIFETIME_MS = 24 * 3_600_000;
 
 /** Beyond the bound of what is in progress when the process stops: to close what is left. */
 const LEAVE_MARGIN_MS = 2_000;
-
-const NODE_EVENTS_MAX = 1_000;
 
 export interface RunningControlPlane {
   readonly httpPort: number;
@@ -166,8 +163,6 @@ export async function wireControlPlane(
   const unreservedOf = (projectId: string): number => account.unreservedOf(projectId);
   const placement: Placement = new Placement({ view, isolation, ledger, unreservedOf, queue: WAITING });
   const nodeEvents = new NodeEvents(database);
-  const nodeEventSweep = new NodeEventSweep(database, NODE_EVENTS_MAX, log);
-  lifecycle.onClose('node event sweep', () => nodeEventSweep.close());
   const tracker = new NodeTracker({
     ...{ store: nodeStore, events: nodeEvents, log },
     onRecorded: () => leases.nodeKnown(),

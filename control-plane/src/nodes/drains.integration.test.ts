@@ -234,6 +234,30 @@ describe('what operators decide about nodes', () => {
     expect(await table.complete(node, { ...progressOf(old), drainId: old })).toBe(false);
   });
 
+  it('an agent that floods with reports keeps nobody busy', async () => {
+    const replica = new Replica({ notices: false });
+    const { session } = replica.connect(node);
+    await start();
+    await replica.decisions.look();
+    let looks = 0;
+    const decisions = {
+      of: (nodeId: string) => replica.decisions.of(nodeId),
+      look: () => {
+        looks += 1;
+        return replica.decisions.look();
+      },
+    };
+    const reports = new DrainReports({ table, decisions, log });
+    const id = (await drainOf())?.id ?? '';
+    for (let i = 0; i < 300; i += 1) {
+      await reports.receive(session, progressOf(randomUUID()));
+      await reports.receive(session, progressOf(id, { deadlineReached: i % 2 === 0, inFlight: i % 3 }));
+    }
+    // It took some seconds at the most.
+    expect(looks).toBeLessThan(30);
+    expect((await kinds()).filter((kind) => kind === 'drain-progress').length).toBeLessThan(50);
+  });
+
   it('a node that went away while it drained is lost, once, and not while it is connected or the database was away', async () => {
     const replica = new Replica({ notices: false });
     const { session } = replica.connect(node);

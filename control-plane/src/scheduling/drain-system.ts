@@ -7,6 +7,7 @@ import { DrainTable } from '../nodes/drain-table.js';
 import { DrainTeller } from '../nodes/drain-teller.js';
 import { LostDrains } from '../nodes/lost-drains.js';
 import { NodeDecisions } from '../nodes/node-decisions.js';
+import { NodeEventSweep } from '../nodes/node-event-sweep.js';
 import type { NodeRegistry } from '../nodes/node-registry.js';
 import type { NodeSession } from '../nodes/node-session.js';
 import type { NodeStore } from '../nodes/node-store.js';
@@ -25,7 +26,7 @@ export interface DrainSystemOptions
   readonly log: Logger;
 }
 
-/** Everything about cordons and drains, put together. */
+/** Everything about cordons and drains, and what is kept of the history of nodes, put together. */
 export interface DrainSystem {
   readonly drains: NodeDrains;
   welcomed(session: NodeSession): void;
@@ -34,6 +35,8 @@ export interface DrainSystem {
   requeued(nodeId: string): Promise<void>;
   close(): void;
 }
+
+const EVENTS_PER_NODE_MAX = 1_000;
 
 /** Resolves when it is known which nodes are out of service: no agent is to be taken before. */
 export async function createDrainSystem(options: DrainSystemOptions): Promise<DrainSystem> {
@@ -49,6 +52,7 @@ export async function createDrainSystem(options: DrainSystemOptions): Promise<Dr
   });
   const teller = new DrainTeller(decisions, registry);
   const reports = new DrainReports({ table, decisions, log });
+  const eventSweep = new NodeEventSweep(database, EVENTS_PER_NODE_MAX, log);
   const lost = new LostDrains({ database, table, registry, log });
   notifications.on('nodes', () => void decisions.look());
   notifications.onRestored(() => void decisions.look());
@@ -64,6 +68,7 @@ export async function createDrainSystem(options: DrainSystemOptions): Promise<Dr
     close: () => {
       decisions.close();
       lost.close();
+      eventSweep.close();
     },
   };
 }

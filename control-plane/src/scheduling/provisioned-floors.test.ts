@@ -12,6 +12,7 @@ const SPEC = {
   versionId: 'v',
   functionId: 'f',
   functionName: 'greet',
+  memoryMb: 100,
   runtime: 'nodejs',
   network: 'none',
 } as VersionSpec;
@@ -48,8 +49,9 @@ class FleetOfTwo {
     this.floors.nodesChanged();
   }
 
-  reports(nodeId: string, idle: number, busy = 0): void {
-    this.registry.session(nodeId)?.receive({ message: { $case: 'capacity', value: capacityWith(idle, busy) } });
+  reports(nodeId: string, idle: number, busy = 0, memoryBytesTotal = 1e9): void {
+    const value = { ...capacityWith(idle, busy), memoryBytesTotal };
+    this.registry.session(nodeId)?.receive({ message: { $case: 'capacity', value } });
   }
 
   cordon(nodeId: string): void {
@@ -101,5 +103,18 @@ it('a floor that no other node can keep is given up', async () => {
   fleet.cordon('a');
   await expect.poll(() => fleet.told.get('b')).toBe(8);
   fleet.reports('b', 8);
+  await expect.poll(() => fleet.told.get('a')).toBe(0);
+});
+
+it('nobody waits for sandboxes for which the memory of a node is too small', async () => {
+  const fleet = new FleetOfTwo(12);
+  await expect.poll(() => fleet.told.get('a')).toBe(6);
+  fleet.cordon('a');
+  await expect.poll(() => fleet.told.get('b')).toBe(8);
+  // 500 MB for sandboxes of 100.
+  fleet.reports('b', 4, 0, 500 * 1024 * 1024);
+  await new Promise((resolve) => setTimeout(resolve, 120));
+  expect(fleet.told.get('a')).toBe(6);
+  fleet.reports('b', 5, 0, 500 * 1024 * 1024);
   await expect.poll(() => fleet.told.get('a')).toBe(0);
 });

@@ -110,9 +110,10 @@ export class ProvisionedFloors {
   /** Whether the nodes that are to keep sandboxes of the version have them. */
   #isReady(versionId: string, wanted: ReadonlyMap<string, ReadonlyMap<string, WarmFloor>>): boolean {
     for (const [nodeId, floors] of wanted) {
+      const floor = floors.get(versionId);
+      if (floor === undefined) continue;
       const session = this.options.registry.session(nodeId);
-      const { sandboxes } = floors.get(versionId) ?? { sandboxes: 0 };
-      if (sandboxes > 0 && (session === undefined || readyOf(session, versionId) < sandboxes)) return false;
+      if (session === undefined || readyOf(session, versionId) < possibleOf(session, floor)) return false;
     }
     return true;
   }
@@ -151,4 +152,10 @@ function isSame(a: WarmFloor | undefined, b: WarmFloor): boolean {
 function readyOf(session: NodeSession, versionId: string): number {
   const has = session.capacity.versions.find((version) => version.versionId === versionId);
   return has === undefined ? 0 : has.idle + Math.min(has.busy, session.inFlightOf(versionId));
+}
+
+/** A node whose whole memory is too small for a floor never has all of it, and nobody is to wait for that. */
+function possibleOf({ capacity }: NodeSession, { sandboxes, spec }: WarmFloor): number {
+  const bytes = (spec?.memoryMb ?? 0) * 1024 * 1024;
+  return bytes === 0 ? sandboxes : Math.min(sandboxes, Math.floor(capacity.memoryBytesTotal / bytes));
 }

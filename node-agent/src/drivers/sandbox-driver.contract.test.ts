@@ -137,6 +137,18 @@ describe.each(DRIVERS)('the %s driver', (name) => {
     expect(await instance.exited).toMatchObject({ code: 3, signal: undefined, outOfMemory: false });
   });
 
+  test('asks a sandbox to end, which may do so in its own way, and asks no harm of one that has ended', async () => {
+    const { instance, invoke } = await boot(
+      `exports.handler = async () => { process.once('SIGTERM', () => process.exit(5)); };`,
+    );
+    await invoke();
+    instance.terminate();
+    expect(await instance.exited).toMatchObject({ code: 5, signal: undefined, outOfMemory: false });
+    instance.terminate();
+    await instance.stop();
+    instance.terminate();
+  });
+
   test('a runtime whose agent hangs up ends by itself', async () => {
     const { instance, conversation } = await boot('exports.handler = async () => 1;');
     conversation.close();
