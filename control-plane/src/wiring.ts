@@ -17,6 +17,7 @@ import { ensureBootstrapKey } from './auth/bootstrap-key.js';
 import { createBuildSystem } from './builds/build-system.js';
 import type { ControlPlaneConfig } from './config.js';
 import { Database } from './db/database.js';
+import { loadSecret } from './db/load-secret.js';
 import { migrateDatabase } from './db/migrate.js';
 import { NotificationListener } from './db/notification-listener.js';
 import { createEnrollment } from './enrollment/create-enrollment.js';
@@ -62,6 +63,8 @@ import { createMetricSystem } from './metrics/metric-system.js';
 import { MetricTable } from './metrics/metric-table.js';
 import { Metrics } from './metrics/metrics.js';
 import { ProjectOverview } from './metrics/project-overview.js';
+import { AttemptGrants } from './nodes/attempt-grants.js';
+import { GivenAttempts } from './nodes/given-attempts.js';
 import { LeaseTable } from './nodes/lease-table.js';
 import { getNode, listNodes } from './nodes/list-nodes.js';
 import { NodeEvents } from './nodes/node-events.js';
@@ -255,10 +258,11 @@ export async function wireControlPlane(
   lifecycle.onClose('replica directory', () => directory.close());
   const replica = { id: randomUUID(), peers: directory.peers };
   await directory.beat();
+  const grants = new AttemptGrants(await loadSecret(database, 'attempt-grant-key'));
+  const given = new GivenAttempts(grants, log);
   const fleetServer = await startFleetServer(
     createFleetService({
-      replica,
-      registry,
+      ...{ replica, registry, grants },
       events: {
         onCapacity: (session) => {
           registry.capacityChanged(session);
@@ -266,9 +270,10 @@ export async function wireControlPlane(
         },
         onUnclaimedResult: (session, end) => {
           if (isAsyncTrigger(end.trigger)) asyncSystem.lateResults.receive(session, end);
-          else recordUnclaimedResult(journal, session, end);
+          else if (given.accepts(session, end)) recordUnclaimedResult(journal, session, end);
+          else session.acknowledge([end]);
         },
-        onLogs: (session, batch) => logs.writer.append(session, batch),
+        onLogs: (session, batch) => logs.writer.append(session, given.accepted(session, batch)),
         onDrainProgress: (session, progress) => draining.progress(session, progress),
         onLeaving: (session, boundMs) => {
           tracker.leaving(session, boundMs);

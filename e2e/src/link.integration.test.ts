@@ -28,6 +28,7 @@ import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type RunningFleetServer, startFleetServer } from '../../control-plane/src/grpc/fleet-server.js';
 import { createFleetService } from '../../control-plane/src/grpc/fleet-service.js';
+import { AttemptGrants } from '../../control-plane/src/nodes/attempt-grants.js';
 import type { DispatchAnswer } from '../../control-plane/src/nodes/dispatch.js';
 import { NodeRegistry } from '../../control-plane/src/nodes/node-registry.js';
 import type { NodeSession } from '../../control-plane/src/nodes/node-session.js';
@@ -73,6 +74,7 @@ class ControlPlane {
     const service = createFleetService({
       replica: { id: randomUUID(), peers: () => [] },
       registry: this.registry,
+      grants: new AttemptGrants(Buffer.alloc(32)),
       events: {
         onCapacity: () => {},
         onUnclaimedResult: (_session, end) => this.unclaimed.push(end),

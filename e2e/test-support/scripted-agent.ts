@@ -64,7 +64,8 @@ class ScriptedRunner implements LinkRunner {
     this.#note('began', invoke);
     const { functionId, projectId, versionId } = spec;
     const about = { invocationId, functionId, projectId, versionId, epoch, stream: LogStream.STDOUT, level: 'INFO' };
-    sink.log({ ...about, sequence: 0, unixMs: Date.now(), text: `${this.node} has ${payload.toString()}` });
+    const { grant } = invoke;
+    sink.log({ ...about, grant, sequence: 0, unixMs: Date.now(), text: `${this.node} has ${payload.toString()}` });
     if (payload.toString().includes('"hold"')) this.held.set(keyOf(invoke), running);
     else this.#end(running, Outcome.SUCCESS, payload);
   }
@@ -181,7 +182,7 @@ function endOf({ invocation }: Running, outcome: Outcome, body: Buffer = Buffer.
       ...{ start: 1, sandboxId: 'scripted', queueUs: 0, sandboxUs: 0, initUs: 0, runUs: 1, cpuUs: 1 },
       ...{ memoryPeakBytes: 1, fault, shared: false, isolation: 'none' },
     },
-    replayed: false,
+    ...{ replayed: false, grant: invoke.grant },
   };
 }
 

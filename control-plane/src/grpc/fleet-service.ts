@@ -20,6 +20,7 @@ import type {
   Hello,
   RenewRequest,
 } from '@lambda-fleet/proto';
+import type { AttemptGrants } from '../nodes/attempt-grants.js';
 import type { NodeRegistry } from '../nodes/node-registry.js';
 import { NodeSession, type SessionEvents } from '../nodes/node-session.js';
 import { protocolFor, type Replica, sendWelcome } from '../nodes/welcome.js';
@@ -34,6 +35,7 @@ const HELLO_DEADLINE_MS = 10_000;
 export interface FleetServiceOptions {
   readonly replica: Replica;
   readonly registry: NodeRegistry;
+  readonly grants: AttemptGrants;
   readonly events: SessionEvents;
   /** Streams an artifact in chunks of at most 64 KiB. */
   readonly readArtifact: (projectId: string, sha256: string) => AsyncIterable<Uint8Array>;
@@ -100,6 +102,7 @@ function connect(call: Stream, options: FleetServiceOptions): void {
       { write: (messages) => call.write({ messages }), end: () => call.end() },
       events,
       log,
+      options.grants,
     );
     session = created;
     sendWelcome(created, options.replica);

@@ -21,8 +21,10 @@ import {
   type VersionSpec,
   type WarmFloor,
 } from '@lambda-fleet/proto';
+import type { AttemptClaim, AttemptGrants } from './attempt-grants.js';
 import { Dispatch, type DispatchAnswer, type DispatchRequest } from './dispatch.js';
 import { SessionBuilds } from './session-builds.js';
+import { Unacknowledged } from './unacknowledged.js';
 
 /** Control messages that wait because the agent does not read: past this it is given up. */
 const QUEUED_BYTES_MAX = 32 * 1024 * 1024;
@@ -77,7 +79,8 @@ export class NodeSession {
   readonly #inFlightByVersion = new Map<string, number>();
   readonly #sandboxesByVersion = new Map<string, number>();
   /** Versions whose spec this session has been sent, with the artifacts it may therefore fetch. */
-  readonly #specsSent = new Map<string, { projectId: string; artifacts: ReadonlySet<string> }>();
+  readonly #specsSent = new Map<string, ToldVersion>();
+  readonly #unacknowledged = new Unacknowledged();
   readonly #writer: BatchedWriter<ControlMessage>;
   readonly payloads = new ChunkSender(toPayloadFrame);
   readonly builds = new SessionBuilds((message, bytes) => this.send(message, bytes));
@@ -88,6 +91,7 @@ export class NodeSession {
     private readonly transport: SessionTransport,
     private readonly events: SessionEvents,
     private readonly log: Logger,
+    private readonly grants?: AttemptGrants,
   ) {
     this.#writer = new BatchedWriter<ControlMessage>({
       write: transport.write,
@@ -152,6 +156,12 @@ export class NodeSession {
     return this.builds.projectOfContext(sha256);
   }
 
+  /** Whether the agent was told in this session of the version that it speaks of. */
+  wasToldOf({ versionId, functionId, projectId }: AttemptClaim): boolean {
+    const told = this.#specsSent.get(versionId);
+    return told?.functionId === functionId && told.projectId === projectId;
+  }
+
   send(message: ControlMessage, bytes: number): void {
     this.#writer.push(message, bytes);
   }
@@ -178,7 +188,9 @@ export class NodeSession {
       this.#dispatches.set(request.id, dispatch);
       this.#inFlightByVersion.set(spec.versionId, this.inFlightOf(spec.versionId) + 1);
       const firstTime = !this.#specsSent.has(spec.versionId);
-      if (firstTime) this.#specsSent.set(spec.versionId, { projectId: spec.projectId, artifacts: artifactsOf(spec) });
+      if (firstTime) this.#specsSent.set(spec.versionId, toldOf(spec));
+      const { versionId, functionId, projectId } = spec;
+      const claim = { invocationId: request.id, epoch, versionId, functionId, projectId };
       const invoke: Invoke = {
         invocationId: request.id,
         epoch,
@@ -193,6 +205,7 @@ export class NodeSession {
         clientContext: request.clientContext,
         singleUse: request.singleUse,
         isolation,
+        grant: this.grants?.grant(this.nodeId, claim),
       };
       this.send({ message: { $case: 'invoke', value: invoke } }, 256 + invoke.payload.length);
       if (streamed) this.payloads.send({ invocationId: request.id, epoch }, request.payload);
@@ -201,10 +214,12 @@ export class NodeSession {
 
   /** Tells the agent that these results are committed. */
   acknowledge(results: InvocationRef[]): void {
+    this.#unacknowledged.removeResults(results);
     this.send({ message: { $case: 'resultAck', value: { results } } }, 48 * results.length);
   }
 
   acknowledgeLogs(sequence: number): void {
+    this.#unacknowledged.removeLogs(sequence);
     this.send({ message: { $case: 'logAck', value: { sequence } } }, 16);
   }
 
@@ -213,7 +228,7 @@ export class NodeSession {
     for (const { spec } of floors) {
       // Its code has to be fetched.
       if (spec === undefined) continue;
-      this.#specsSent.set(spec.versionId, { projectId: spec.projectId, artifacts: artifactsOf(spec) });
+      this.#specsSent.set(spec.versionId, toldOf(spec));
     }
     this.send({ message: { $case: 'warm', value: { floors } } }, 512 * floors.length);
   }
@@ -253,7 +268,8 @@ export class NodeSession {
         this.#receiveEnd(body.value);
         return;
       case 'logBatch':
-        this.events.onLogs(this, body.value);
+        if (this.#unacknowledged.addLogs(body.value)) this.events.onLogs(this, body.value);
+        else this.close('it sends more log lines than an agent keeps');
         return;
       case 'drainProgress':
         this.events.onDrainProgress(this, body.value);
@@ -311,13 +327,19 @@ export class NodeSession {
   }
 
   #receiveEnd(end: ResponseEnd): void {
+    const inlineMax = end.bodyStreamed ? 0 : INLINE_BODY_BYTES_MAX;
+    const contradicts = !end.bodyStreamed && end.body.length !== end.bodyBytes;
+    if (end.bodyBytes > RESPONSE_BYTES_MAX || end.body.length > inlineMax || contradicts) {
+      this.close('a response contradicts its own size');
+      return;
+    }
+    if (!this.#unacknowledged.addResult(end)) {
+      this.close('it sends more results than an agent keeps');
+      return;
+    }
     const dispatch = this.#dispatches.get(end.invocationId);
     if (dispatch === undefined || dispatch.epoch !== end.epoch) {
       this.events.onUnclaimedResult(this, end);
-      return;
-    }
-    if (end.bodyBytes > RESPONSE_BYTES_MAX || (!end.bodyStreamed && end.body.length !== end.bodyBytes)) {
-      this.close('a response contradicts its own size');
       return;
     }
     dispatch.setEnd(end);
@@ -352,8 +374,16 @@ const EMPTY = Buffer.alloc(0);
 
 const refKey = ({ invocationId, epoch }: InvocationRef): string => `${invocationId}/${epoch}`;
 
-function artifactsOf({ artifactSha256, image }: VersionSpec): ReadonlySet<string> {
-  return new Set(image === undefined ? [artifactSha256] : image.layers.map(({ sha256 }) => sha256));
+/** What an agent that was told of a version may speak of and fetch. */
+interface ToldVersion {
+  readonly projectId: string;
+  readonly functionId: string;
+  readonly artifacts: ReadonlySet<string>;
+}
+
+function toldOf({ projectId, functionId, artifactSha256, image }: VersionSpec): ToldVersion {
+  const digests = image === undefined ? [artifactSha256] : image.layers.map(({ sha256 }) => sha256);
+  return { projectId, functionId, artifacts: new Set(digests) };
 }
 
 function toPayloadFrame({ invocationId, epoch }: InvocationRef, data: Buffer): ControlFrame {

@@ -34,5 +34,6 @@ export function alreadyChecked({ invoke, spec, arrivedAt }: AgentInvocation, san
     versionNumber: spec.versionNumber,
     memoryMb: spec.memoryMb,
     kind: invoke.kind,
+    grant: invoke.grant,
   };
 }

@@ -82,6 +82,7 @@ export class InvocationLog {
       projectId: spec.projectId,
       versionId: spec.versionId,
       epoch: invoke.epoch,
+      grant: invoke.grant,
       sequence: this.#sequence++,
       unixMs,
       stream,

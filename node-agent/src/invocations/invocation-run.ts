@@ -246,6 +246,7 @@ export class InvocationRun {
       versionNumber: spec.versionNumber,
       memoryMb: spec.memoryMb,
       kind: invoke.kind,
+      grant: invoke.grant,
     };
   }
 }

@@ -684,6 +684,8 @@ export interface Invoke {
   singleUse: boolean;
   /** isolation that the sandbox must have: "runc", "gvisor" or "none". Empty = whatever the node has. */
   isolation: string;
+  /** grant proves to every replica that this node was given this attempt. It comes back with its result and log lines. */
+  grant?: Buffer | undefined;
 }
 
 export interface PayloadChunk {
@@ -817,6 +819,7 @@ export interface ResponseEnd {
   versionNumber: number;
   kind: InvokeKind;
   memoryMb: number;
+  grant?: Buffer | undefined;
 }
 
 export interface LogLine {
@@ -833,6 +836,7 @@ export interface LogLine {
   text: string;
   /** epoch of the attempt: each counts its lines from 0. 0 from an older agent means 1. */
   epoch: number;
+  grant?: Buffer | undefined;
 }
 
 export interface LogBatch {
@@ -3944,6 +3948,7 @@ function createBaseInvoke(): Invoke {
     clientContext: "",
     singleUse: false,
     isolation: "",
+    grant: undefined,
   };
 }
 
@@ -3987,6 +3992,9 @@ export const Invoke: MessageFns<Invoke> = {
     }
     if (message.isolation !== "") {
       writer.uint32(106).string(message.isolation);
+    }
+    if (message.grant !== undefined) {
+      writer.uint32(114).bytes(message.grant);
     }
     return writer;
   },
@@ -4108,6 +4116,14 @@ export const Invoke: MessageFns<Invoke> = {
             message.isolation = reader.string();
             continue;
           }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.grant = Buffer.from(reader.bytes());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4163,6 +4179,7 @@ export const Invoke: MessageFns<Invoke> = {
         ? globalThis.Boolean(object.single_use)
         : false,
       isolation: isSet(object.isolation) ? globalThis.String(object.isolation) : "",
+      grant: isSet(object.grant) ? Buffer.from(bytesFromBase64(object.grant)) : undefined,
     };
   },
 
@@ -4207,6 +4224,9 @@ export const Invoke: MessageFns<Invoke> = {
     if (message.isolation !== "") {
       obj.isolation = message.isolation;
     }
+    if (message.grant !== undefined) {
+      obj.grant = base64FromBytes(message.grant);
+    }
     return obj;
   },
 
@@ -4230,6 +4250,7 @@ export const Invoke: MessageFns<Invoke> = {
     message.clientContext = object.clientContext ?? "";
     message.singleUse = object.singleUse ?? false;
     message.isolation = object.isolation ?? "";
+    message.grant = object.grant ?? undefined;
     return message;
   },
 };
@@ -5674,6 +5695,7 @@ function createBaseResponseEnd(): ResponseEnd {
     versionNumber: 0,
     kind: 0,
     memoryMb: 0,
+    grant: undefined,
   };
 }
 
@@ -5735,6 +5757,9 @@ export const ResponseEnd: MessageFns<ResponseEnd> = {
     }
     if (message.memoryMb !== 0) {
       writer.uint32(152).uint32(message.memoryMb);
+    }
+    if (message.grant !== undefined) {
+      writer.uint32(162).bytes(message.grant);
     }
     return writer;
   },
@@ -5904,6 +5929,14 @@ export const ResponseEnd: MessageFns<ResponseEnd> = {
             message.memoryMb = reader.uint32();
             continue;
           }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.grant = Buffer.from(reader.bytes());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5977,6 +6010,7 @@ export const ResponseEnd: MessageFns<ResponseEnd> = {
         : isSet(object.memory_mb)
         ? globalThis.Number(object.memory_mb)
         : 0,
+      grant: isSet(object.grant) ? Buffer.from(bytesFromBase64(object.grant)) : undefined,
     };
   },
 
@@ -6039,6 +6073,9 @@ export const ResponseEnd: MessageFns<ResponseEnd> = {
     if (message.memoryMb !== 0) {
       obj.memoryMb = Math.round(message.memoryMb);
     }
+    if (message.grant !== undefined) {
+      obj.grant = base64FromBytes(message.grant);
+    }
     return obj;
   },
 
@@ -6070,6 +6107,7 @@ export const ResponseEnd: MessageFns<ResponseEnd> = {
     message.versionNumber = object.versionNumber ?? 0;
     message.kind = object.kind ?? 0;
     message.memoryMb = object.memoryMb ?? 0;
+    message.grant = object.grant ?? undefined;
     return message;
   },
 };
@@ -6086,6 +6124,7 @@ function createBaseLogLine(): LogLine {
     level: "",
     text: "",
     epoch: 0,
+    grant: undefined,
   };
 }
 
@@ -6120,6 +6159,9 @@ export const LogLine: MessageFns<LogLine> = {
     }
     if (message.epoch !== 0) {
       writer.uint32(80).uint32(message.epoch);
+    }
+    if (message.grant !== undefined) {
+      writer.uint32(90).bytes(message.grant);
     }
     return writer;
   },
@@ -6217,6 +6259,14 @@ export const LogLine: MessageFns<LogLine> = {
             message.epoch = reader.uint32();
             continue;
           }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.grant = Buffer.from(reader.bytes());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -6261,6 +6311,7 @@ export const LogLine: MessageFns<LogLine> = {
       level: isSet(object.level) ? globalThis.String(object.level) : "",
       text: isSet(object.text) ? globalThis.String(object.text) : "",
       epoch: isSet(object.epoch) ? globalThis.Number(object.epoch) : 0,
+      grant: isSet(object.grant) ? Buffer.from(bytesFromBase64(object.grant)) : undefined,
     };
   },
 
@@ -6296,6 +6347,9 @@ export const LogLine: MessageFns<LogLine> = {
     if (message.epoch !== 0) {
       obj.epoch = Math.round(message.epoch);
     }
+    if (message.grant !== undefined) {
+      obj.grant = base64FromBytes(message.grant);
+    }
     return obj;
   },
 
@@ -6314,6 +6368,7 @@ export const LogLine: MessageFns<LogLine> = {
     message.level = object.level ?? "";
     message.text = object.text ?? "";
     message.epoch = object.epoch ?? 0;
+    message.grant = object.grant ?? undefined;
     return message;
   },
 };
