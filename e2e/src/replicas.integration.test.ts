@@ -85,6 +85,18 @@ describe('an agent of three replicas', () => {
     expect(lines.logs).toHaveLength(before + 3);
   });
 
+  it('stops an async invocation that another replica runs, when it is cancelled', async () => {
+    // No agent knows of it, so it runs nothing itself.
+    const apart = await replicas.startHere();
+    const { id } = (await invoke(one(1), { hold: 'cancelled' }, 'async')).json<{ id: string }>();
+    await heldWith('cancelled');
+    expect((await replicas.api(apart, 'POST', `/api/executions/${id}/cancel`)).status).toBe(202);
+    await expect.poll(() => agent.runner.held.size, { timeout: 20_000 }).toBe(0);
+    await expect
+      .poll(async () => (await replicas.executions()).find((execution) => execution.id === id), { timeout: 10_000 })
+      .toMatchObject({ outcome: 'outcome_unknown' });
+  });
+
   it('shows whoever follows logs at one replica the lines of calls of another', async () => {
     const [second, third] = [one(1), one(2)];
     const stop = new AbortController();

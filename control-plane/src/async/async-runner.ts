@@ -251,9 +251,12 @@ export class AsyncRunner {
   async #renew(): Promise<void> {
     if (this.#held.size === 0) return;
     const rows = [...this.#held.values()].map(({ row }) => row);
-    await renewLeases(this.options.unhurriedDatabase, this.options.owner, LEASE_MS, rows).catch((err: unknown) => {
+    try {
+      const cancelled = await renewLeases(this.options.unhurriedDatabase, this.options.owner, LEASE_MS, rows);
+      for (const id of cancelled) this.cancel(id);
+    } catch (err) {
       this.options.log.warn({ reason: errorText(err) }, 'async_leases_not_renewed');
-    });
+    }
   }
 
   #become(state: 'idle' | 'claiming' | 'closed'): void {

@@ -7,19 +7,23 @@ interface Ref {
   readonly epoch: number;
 }
 
-/** Says that this process still works on these. */
+/** Says that this process still works on these. Returns those that somebody has asked to be cancelled, perhaps at another replica. */
 export async function renewLeases(
   database: Database,
   owner: string,
   leaseMs: number,
   refs: readonly Ref[],
-): Promise<void> {
-  await database.run(
+): Promise<readonly string[]> {
+  const cancelled = await database.run(
     'renew async leases',
-    (sql) => sql`
-      with mine as (${stillMine(sql, owner, refs)})
-      update async_invocations a set lease_until = now() + ${leaseMs} * interval '1 millisecond' from mine where a.id = mine.id`,
+    (sql) => sql<{ id: string }[]>`
+      with mine as (${stillMine(sql, owner, refs)}), renewed as (
+        update async_invocations a set lease_until = now() + ${leaseMs} * interval '1 millisecond' from mine where a.id = mine.id
+        returning a.id, a.cancel_requested_at
+      )
+      select id from renewed where cancel_requested_at is not null`,
   );
+  return cancelled.map(({ id }) => id);
 }
 
 /** Leaves these to whoever is told how they ended, or looks for them first. */
