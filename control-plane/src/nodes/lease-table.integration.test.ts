@@ -25,7 +25,7 @@ describe('leases of nodes', () => {
 
   const renew = (bootId: string, ...ids: string[]) =>
     table.renew(
-      ids.map((id) => ({ id, bootId })),
+      ids.map((id) => ({ id, bootId, fences: true })),
       LEASE_MS,
       FRESH_MS,
     );
@@ -59,6 +59,16 @@ describe('leases of nodes', () => {
   it('begins the next epoch with a new start of the agent, however long the old lease had to go', async () => {
     await renew('boot-1', 'node-1');
     expect(await renew('boot-2', 'node-1')).toEqual(new Map([['node-1', 2]]));
+  });
+
+  it('gives none to an agent that would not end its work when it is over, and takes that of its node', async () => {
+    await renew('boot-1', 'node-1');
+    for (let round = 0; round < 3; round += 1)
+      await table.renew([{ id: 'node-1', bootId: 'older', fences: false }], LEASE_MS, FRESH_MS);
+    await pass(3_600_000);
+    expect(await table.declareLost()).toEqual([]);
+    expect(await row('node-1')).toMatchObject({ epoch: 1, leftMs: null, lost: false });
+    expect((await row('node-1'))?.seenAt.getUTCFullYear()).toBeGreaterThan(2020);
   });
 
   it('goes on under the same epoch when nobody has declared the node lost meanwhile', async () => {

@@ -5,6 +5,8 @@ export interface HeardNode {
   readonly id: string;
   /** The start of its agent. */
   readonly bootId: string;
+  /** Whether it ends its work when its lease is over. One that is too old to has none: that it is lost would prove nothing. */
+  readonly fences: boolean;
 }
 
 /** The leases of nodes, on the database's clock. */
@@ -19,14 +21,15 @@ export class LeaseTable {
    * @throws FleetError `unavailable`
    */
   async renew(heard: readonly HeardNode[], leaseMs: number, freshMs: number): Promise<ReadonlyMap<string, number>> {
-    const nodes = heard.map(({ id, bootId }) => ({ id, boot_id: bootId }));
+    const nodes = heard.map(({ id, bootId, fences }) => ({ id, boot_id: fences ? bootId : null, fences }));
     const rows = await this.database.run(
       'renew node leases',
       (sql) => sql<{ id: string; epoch: number }[]>`
         with heard as (
-          select * from jsonb_to_recordset(${sql.json(nodes)}) as r (id text, boot_id text)
+          select * from jsonb_to_recordset(${sql.json(nodes)}) as r (id text, boot_id text, fences boolean)
         ), due as (
-          select n.id, h.boot_id, n.lease_boot_id is distinct from h.boot_id or n.lost_at is not null as begins
+          select n.id, h.boot_id, h.fences,
+            h.fences and (n.lease_boot_id is distinct from h.boot_id or n.lost_at is not null) as begins
           from nodes n join heard h using (id)
           where n.lease_boot_id is distinct from h.boot_id or n.lost_at is not null or n.lease_expires_at is null
             or n.lease_expires_at < now() + ${leaseMs - freshMs} * interval '1 millisecond'
@@ -35,7 +38,8 @@ export class LeaseTable {
         ), renewed as (
           update nodes n set
             lease_epoch = n.lease_epoch + due.begins::integer, lease_boot_id = due.boot_id, lost_at = null,
-            lease_expires_at = now() + ${leaseMs} * interval '1 millisecond', last_seen_at = now()
+            lease_expires_at = case when due.fences then now() + ${leaseMs} * interval '1 millisecond' end,
+            last_seen_at = now()
           from due where n.id = due.id
           returning n.id, n.lease_epoch
         )

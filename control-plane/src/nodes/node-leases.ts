@@ -85,7 +85,10 @@ export class NodeLeases {
       .map((session) => ({ session, heardMs: session.capacity.sentMs }));
     let epochs: ReadonlyMap<string, number>;
     try {
-      const nodes = heard.map(({ session: { nodeId, bootId } }) => ({ id: nodeId, bootId }));
+      const nodes = heard.map(({ session }) => {
+        const { nodeId, bootId } = session;
+        return { id: nodeId, bootId, fences: knowsLeases(session) };
+      });
       epochs = await table.renew(nodes, leaseMs, renewMs / 2);
     } catch (err) {
       if (err instanceof FleetError && err.code === 'unavailable') {
