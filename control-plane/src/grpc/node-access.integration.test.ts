@@ -24,6 +24,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { NotificationListener } from '../db/notification-listener.js';
 import { startTestPostgres, type TestPostgres } from '../db/test-postgres.js';
 import { Enrollment } from '../enrollment/enrollment.js';
+import { AttemptGrants } from '../nodes/attempt-grants.js';
 import { NodeRegistry } from '../nodes/node-registry.js';
 import { NodeStore } from '../nodes/node-store.js';
 import { Revocations } from '../nodes/revocations.js';
@@ -69,6 +70,7 @@ async function startReplica(options: { hearsNotices?: boolean; signs?: boolean }
   const store = new NodeStore(postgres.database);
   const service = createFleetService({
     replica: { id: 'replica', peers: () => [] },
+    grants: new AttemptGrants(Buffer.alloc(32)),
     registry,
     events: {
       ...{
