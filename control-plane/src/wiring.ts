@@ -1,9 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Lifecycle } from '@lambda-fleet/common/lifecycle';
 import type { Logger } from '@lambda-fleet/common/logger';
-import type { Hello } from '@lambda-fleet/proto';
 import { AccountConcurrency } from './admission/account-concurrency.js';
 import { ConcurrencyLimiter } from './admission/concurrency-limiter.js';
 import { ConcurrencySettingsTable } from './admission/concurrency-settings.js';
@@ -43,6 +41,7 @@ import { HttpServer } from './http/http-server.js';
 import { InvokeOnce } from './http/invoke-once.js';
 import { jobRoutes } from './http/job-routes.js';
 import { joinRoutes } from './http/join-routes.js';
+import { LEAVE_MARGIN_MS, leave } from './http/leave.js';
 import { logRoutes } from './http/log-routes.js';
 import { metricRoutes } from './http/metric-routes.js';
 import { nodeRoutes } from './http/node-routes.js';
@@ -74,6 +73,7 @@ import { NodeStore } from './nodes/node-store.js';
 import { NodeTracker } from './nodes/node-tracker.js';
 import { Readiness } from './nodes/readiness.js';
 import { reconcileAttempts } from './nodes/reconcile-attempts.js';
+import { refuseHello } from './nodes/refuse-hello.js';
 import { ReplicaDirectory } from './nodes/replica-directory.js';
 import { Revocations } from './nodes/revocations.js';
 import { knowsLeases, sendWelcome } from './nodes/welcome.js';
@@ -100,9 +100,6 @@ const JOB_RETENTION = { days: 7, perProjectMax: 10_000 };
 
 /** Agents renew theirs at two thirds of it. */
 const CERTIFICATE_LIFETIME_MS = 24 * 3_600_000;
-
-/** Beyond the bound of what is in progress when the process stops: to close what is left. */
-const LEAVE_MARGIN_MS = 2_000;
 
 export interface RunningControlPlane {
   readonly httpPort: number;
@@ -174,19 +171,13 @@ export async function wireControlPlane(
 
   const loadFloors = async () => (await functions.listProvisioned()).map(resolvedVersionOf);
   const isolationOf = (asked: 'auto' | 'gvisor' | 'runc') => isolation.isolationOf(asked, performance.now());
-  const floors = new ProvisionedFloors({
-    load: loadFloors,
-    isolationOf,
-    view,
-    registry,
-    log,
-  });
+  const floors = new ProvisionedFloors({ load: loadFloors, isolationOf, view, registry, log });
   lifecycle.onClose('provisioned floors', () => floors.close());
   notifications.on('functions', () => floors.functionsChanged());
   notifications.onRestored(() => floors.functionsChanged());
 
   const draining = await createDrainSystem({
-    ...{ database, notifications, registry, view, store: nodeStore, loadFloors, isolationOf, log },
+    ...{ database, notifications, registry, store: nodeStore, loadFloors, isolationOf, log },
     loadNeeds: () => functions.listNeeds(),
     longestRunMs: (versionIds) => functions.longestRunMs(versionIds),
     onChanged: () => floors.nodesChanged(),
@@ -281,7 +272,6 @@ export async function wireControlPlane(
         },
         onClosed: (session, reason) => {
           registry.remove(session);
-          view.remove(session);
           floors.nodesChanged();
           tracker.disconnected(session, reason);
         },
@@ -395,24 +385,13 @@ export async function wireControlPlane(
   httpPort = (await server.listen(config.httpPort, config.httpHost)).port;
   // Closed first: what is in progress still needs everything below it.
   const { delayMs, boundMs } = config.leave;
-  const leave = async (): Promise<void> => {
-    readiness.leave();
-    server.leave();
-    await sleep(delayMs, undefined, { signal: lifecycle.hurried }).catch(() => {
-      // Somebody asked a second time.
-    });
+  const endFollowing = (): void => {
     stopping.abort();
     jobWaiters.close();
-    await server.close(boundMs, lifecycle.hurried);
   };
-  lifecycle.onClose('http server', leave, delayMs + boundMs + LEAVE_MARGIN_MS);
+  const leaving = { server, readiness, delayMs, boundMs, endFollowing, hurried: lifecycle.hurried };
+  lifecycle.onClose('http server', () => leave(leaving), delayMs + boundMs + LEAVE_MARGIN_MS);
   const ports = { httpPort, grpcPort: fleetServer.port, enrollPort: enrollServer?.port };
   log.info({ http: httpPort, grpc: ports.grpcPort, enroll: ports.enrollPort }, 'control_plane_started');
   return ports;
-}
-
-/** Why a node may not join, for its log. */
-function refuseHello(hello: Hello, development: boolean): string | undefined {
-  if (development || !hello.isolation.includes('none')) return undefined;
-  return 'not in development mode (LAMBDA_DEV=true), so no node that runs functions without isolation is taken';
 }

@@ -11,8 +11,8 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'runtimes/node': [],
   'runtimes/images': ['common'],
   cli: ['common', 'runtime-images'],
-  // It also measures statements of the control plane by themselves, as they are.
-  bench: ['common', 'control-plane'],
+  // It also measures parts of the control plane by themselves, as they are, and speaks for nodes that it simulates.
+  bench: ['common', 'control-plane', 'proto'],
 };
 
 /** Imports that reach into another process's code, by package name or by path. */

@@ -19,7 +19,8 @@ const USABLE_MS = 60_000;
 const LOOK_UP_DEADLINE_MS = 1_000;
 /** How long "no such function" is believed. */
 const ABSENT_MS = 2_000;
-const ENTRIES_MAX = 20_000;
+/** A hundred thousand functions, some by their routes too: 1 to 2 KB each, and 4 KB more where all have the largest environment. */
+const ENTRIES_MAX = 120_000;
 const ABSENT_MAX = 1_000;
 
 /**

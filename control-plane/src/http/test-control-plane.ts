@@ -38,9 +38,7 @@ import { ScheduleTable } from '../schedules/schedule-table.js';
 import { ScheduleTicker } from '../schedules/schedule-ticker.js';
 import { Schedules } from '../schedules/schedules.js';
 import { TickHistory } from '../schedules/tick-history.js';
-import { ConnectedNodesView } from '../scheduling/connected-nodes-view.js';
 import { createDrainSystem } from '../scheduling/drain-system.js';
-import { MemoryPlacementLedger } from '../scheduling/memory-placement-ledger.js';
 import { AddressPolicy } from '../webhooks/address-policy.js';
 import { WebhookSender } from '../webhooks/webhook-sender.js';
 import { asyncRoutes } from './async-routes.js';
@@ -166,7 +164,6 @@ export async function startTestControlPlane(): Promise<TestControlPlane> {
   const nodes = new NodeStore(database);
   const draining = await createDrainSystem({
     ...{ database, notifications: listener, registry, store: nodes, log },
-    view: new ConnectedNodesView(registry, new MemoryPlacementLedger()),
     loadFloors: async () => (await functions.listProvisioned()).map(resolvedVersionOf),
     loadNeeds: () => functions.listNeeds(),
     longestRunMs: (versionIds) => functions.longestRunMs(versionIds),

@@ -7,6 +7,16 @@ export interface NodeRegistryEvents {
   onGone(nodeId: string): void;
 }
 
+/** Who keeps an index of the nodes. It hears of each change before anybody acts on it. */
+export interface NodeFollower {
+  /** The node's session came, perhaps in place of an earlier one, or reported, or may be given work or not from now on. */
+  changed(session: NodeSession): void;
+  /** The session's sandboxes of one version, or its invocations in flight, are more or fewer. */
+  versionChanged(session: NodeSession, versionId: string): void;
+  /** The node's last session is over. */
+  gone(session: NodeSession): void;
+}
+
 /** A node as the API shows it while it is connected. */
 export interface ConnectedNode {
   readonly id: string;
@@ -40,6 +50,9 @@ export class NodeRegistry {
   readonly #sessions = new Map<string, NodeSession>();
   /** Nodes that an operator took out of service; a node is in service until the database says otherwise. */
   readonly #ineligible = new Set<string>();
+  /** Sessions that nothing was heard of lately, as the follower knows it. */
+  readonly #silent = new WeakSet<NodeSession>();
+  #follower: NodeFollower | undefined;
   readonly #timer: NodeJS.Timeout;
 
   constructor(private readonly events: NodeRegistryEvents) {
@@ -59,28 +72,36 @@ export class NodeRegistry {
     return this.#sessions.get(nodeId);
   }
 
+  /** There is one, from the beginning on. */
+  follow(follower: NodeFollower): void {
+    this.#follower = follower;
+  }
+
   add(session: NodeSession): void {
     const earlier = this.#sessions.get(session.nodeId);
     this.#sessions.set(session.nodeId, session);
+    session.onVersionChange = (versionId) => this.#follower?.versionChanged(session, versionId);
     earlier?.close('the agent connected again');
-    this.events.onRoom(session.nodeId);
+    this.#changed(session);
   }
 
   remove(session: NodeSession): void {
     if (this.#sessions.get(session.nodeId) !== session) return;
     this.#sessions.delete(session.nodeId);
+    this.#follower?.gone(session);
     this.events.onGone(session.nodeId);
   }
 
   /** The node's agent reported; ignored when the session was replaced meanwhile. */
   capacityChanged(session: NodeSession): void {
-    if (this.#sessions.get(session.nodeId) === session) this.events.onRoom(session.nodeId);
+    if (this.#sessions.get(session.nodeId) === session) this.#changed(session);
   }
 
   setEligible(nodeId: string, eligible: boolean): void {
     if (eligible) this.#ineligible.delete(nodeId);
     else this.#ineligible.add(nodeId);
-    this.events.onRoom(nodeId);
+    const session = this.#sessions.get(nodeId);
+    if (session !== undefined) this.#changed(session);
   }
 
   /** Whether new work may be given to the node: in service, and heard of lately. */
@@ -116,7 +137,22 @@ export class NodeRegistry {
     const now = performance.now();
     for (const session of [...this.#sessions.values()]) {
       if (session.silentMs > LOST_MS) session.close(`nothing heard for ${LOST_MS / 1000} s`);
-      else session.sweep(now);
+      else this.#sweepOne(session, now);
     }
+  }
+
+  #sweepOne(session: NodeSession, now: number): void {
+    session.sweep(now);
+    // No event says that a node has fallen silent.
+    const silent = session.silentMs >= SUSPECT_MS;
+    if (silent === this.#silent.has(session)) return;
+    if (silent) this.#silent.add(session);
+    else this.#silent.delete(session);
+    this.#changed(session);
+  }
+
+  #changed(session: NodeSession): void {
+    this.#follower?.changed(session);
+    this.events.onRoom(session.nodeId);
   }
 }

@@ -24,6 +24,7 @@ import {
 import type { AttemptClaim, AttemptGrants } from './attempt-grants.js';
 import { Dispatch, type DispatchAnswer, type DispatchRequest } from './dispatch.js';
 import { SessionBuilds } from './session-builds.js';
+import { ToldVersions } from './told-versions.js';
 import { Unacknowledged } from './unacknowledged.js';
 
 /** Control messages that wait because the agent does not read: past this it is given up. */
@@ -79,9 +80,11 @@ export class NodeSession {
   readonly #inFlightByVersion = new Map<string, number>();
   readonly #sandboxesByVersion = new Map<string, number>();
   /** Versions whose spec this session has been sent, with the artifacts it may therefore fetch. */
-  readonly #specsSent = new Map<string, ToldVersion>();
+  readonly #specsSent = new ToldVersions();
   readonly #unacknowledged = new Unacknowledged();
   readonly #writer: BatchedWriter<ControlMessage>;
+  /** Called when {@link sandboxesOf} or {@link inFlightOf} a version has changed, except by a report of capacity. One listener. */
+  onVersionChange: (versionId: string) => void = () => undefined;
   readonly payloads = new ChunkSender(toPayloadFrame);
   readonly builds = new SessionBuilds((message, bytes) => this.send(message, bytes));
 
@@ -152,14 +155,12 @@ export class NodeSession {
 
   /** The project of an artifact that this agent was told to run, or undefined when it has no business with it. */
   projectOfArtifact(sha256: string): string | undefined {
-    for (const { projectId, artifacts } of this.#specsSent.values()) if (artifacts.has(sha256)) return projectId;
-    return this.builds.projectOfContext(sha256);
+    return this.#specsSent.projectOfArtifact(sha256) ?? this.builds.projectOfContext(sha256);
   }
 
   /** Whether the agent was told in this session of the version that it speaks of. */
-  wasToldOf({ versionId, functionId, projectId }: AttemptClaim): boolean {
-    const told = this.#specsSent.get(versionId);
-    return told?.functionId === functionId && told.projectId === projectId;
+  wasToldOf(claim: AttemptClaim): boolean {
+    return this.#specsSent.includes(claim);
   }
 
   send(message: ControlMessage, bytes: number): void {
@@ -187,8 +188,9 @@ export class NodeSession {
       const dispatch = new Dispatch(request.id, epoch, spec.versionId, keepsSandbox, deadlineAt, resolve);
       this.#dispatches.set(request.id, dispatch);
       this.#inFlightByVersion.set(spec.versionId, this.inFlightOf(spec.versionId) + 1);
+      this.onVersionChange(spec.versionId);
       const firstTime = !this.#specsSent.has(spec.versionId);
-      if (firstTime) this.#specsSent.set(spec.versionId, toldOf(spec));
+      if (firstTime) this.#specsSent.add(spec);
       const { versionId, functionId, projectId } = spec;
       const claim = { invocationId: request.id, epoch, versionId, functionId, projectId };
       const invoke: Invoke = {
@@ -228,7 +230,7 @@ export class NodeSession {
     for (const { spec } of floors) {
       // Its code has to be fetched.
       if (spec === undefined) continue;
-      this.#specsSent.set(spec.versionId, toldOf(spec));
+      this.#specsSent.add(spec);
     }
     this.send({ message: { $case: 'warm', value: { floors } } }, 512 * floors.length);
   }
@@ -345,8 +347,10 @@ export class NodeSession {
     dispatch.setEnd(end);
     // The report of it is a moment behind, and a call in that moment would be started cold on another node.
     const { versionId, keepsSandbox } = dispatch;
-    if (keepsSandbox && end.outcome === Outcome.SUCCESS && this.sandboxesOf(versionId) === 0)
+    if (keepsSandbox && end.outcome === Outcome.SUCCESS && this.sandboxesOf(versionId) === 0) {
       this.#sandboxesByVersion.set(versionId, 1);
+      this.onVersionChange(versionId);
+    }
     this.#answerIfComplete(dispatch);
   }
 
@@ -360,6 +364,7 @@ export class NodeSession {
     const inFlight = this.inFlightOf(dispatch.versionId) - 1;
     if (inFlight > 0) this.#inFlightByVersion.set(dispatch.versionId, inFlight);
     else this.#inFlightByVersion.delete(dispatch.versionId);
+    this.onVersionChange(dispatch.versionId);
     dispatch.answer(answer);
   }
 
@@ -373,18 +378,6 @@ export class NodeSession {
 const EMPTY = Buffer.alloc(0);
 
 const refKey = ({ invocationId, epoch }: InvocationRef): string => `${invocationId}/${epoch}`;
-
-/** What an agent that was told of a version may speak of and fetch. */
-interface ToldVersion {
-  readonly projectId: string;
-  readonly functionId: string;
-  readonly artifacts: ReadonlySet<string>;
-}
-
-function toldOf({ projectId, functionId, artifactSha256, image }: VersionSpec): ToldVersion {
-  const digests = image === undefined ? [artifactSha256] : image.layers.map(({ sha256 }) => sha256);
-  return { projectId, functionId, artifacts: new Set(digests) };
-}
 
 function toPayloadFrame({ invocationId, epoch }: InvocationRef, data: Buffer): ControlFrame {
   return { messages: [{ message: { $case: 'payloadChunk', value: { invocationId, epoch, data } } }] };

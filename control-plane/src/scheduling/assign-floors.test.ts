@@ -1,50 +1,51 @@
 import { expect, it } from 'vitest';
 import { assignFloors } from './assign-floors.js';
-import type { NodeView } from './cluster-view.js';
+import { type NodeSketch, sketchedCluster } from './sketched-cluster.js';
 
 const SPEC = { functionId: 'f', runtime: 'nodejs', network: 'none' };
 
-function node(id: string, options: { slots?: number; isolation?: string[]; networks?: string[] } = {}): NodeView {
-  return {
-    id,
-    slotsTotal: options.slots ?? 10,
-    runtimes: new Set(['nodejs']),
-    isolation: new Set(options.isolation ?? ['runc']),
-    networks: new Set(options.networks ?? ['none']),
-  } as unknown as NodeView;
-}
-
+const assign = (nodes: Record<string, NodeSketch>, sandboxes: number, spec = SPEC) =>
+  assignFloors(sketchedCluster(nodes), spec, 'runc', sandboxes);
 const total = (floors: ReadonlyMap<string, number>) => [...floors.values()].reduce((sum, floor) => sum + floor, 0);
 
-it('spreads a floor evenly, whatever the order of the nodes', () => {
-  const nodes = ['a', 'b', 'c'].map((id) => node(id));
-  const floors = assignFloors(nodes, SPEC, 'runc', 7);
+it('spreads a floor evenly, whatever the order in which the nodes came', () => {
+  const floors = assign({ a: {}, b: {}, c: {} }, 7);
   expect([...floors.values()].toSorted()).toEqual([2, 2, 3]);
-  expect(new Map(assignFloors(nodes.toReversed(), SPEC, 'runc', 7))).toEqual(floors);
+  expect(new Map(assign({ c: {}, b: {}, a: {} }, 7))).toEqual(floors);
 });
 
 it('keeps nothing where it cannot run, and no more than there are slots', () => {
-  const nodes = [node('other', { isolation: ['gvisor'] }), node('small', { slots: 2 }), node('large')];
-  const floors = assignFloors(nodes, SPEC, 'runc', 9);
-  expect(floors.get('other')).toBeUndefined();
-  expect(floors.get('small')).toBe(2);
-  expect(total(floors)).toBe(9);
-  expect(total(assignFloors([node('a', { slots: 2 })], SPEC, 'runc', 9))).toBe(2);
-  expect(total(assignFloors(nodes, { ...SPEC, network: 'egress' }, 'runc', 9))).toBe(0);
+  const nodes = {
+    other: { isolation: ['gvisor'] },
+    cordoned: { eligible: false },
+    slotless: { slots: 0 },
+    small: { slots: 2 },
+    large: {},
+  };
+  expect(new Map(assign(nodes, 9))).toEqual(
+    new Map([
+      ['small', 2],
+      ['large', 7],
+    ]),
+  );
+  expect(total(assign({ a: { slots: 2 } }, 9))).toBe(2);
+  expect(total(assign(nodes, 9, { ...SPEC, network: 'egress' }))).toBe(0);
+});
+
+it('keeps a container image on nodes of its architecture', () => {
+  const image = { architecture: 'arm64' } as NonNullable<Parameters<typeof assignFloors>[1]['image']>;
+  const nodes = { a: {}, b: { architecture: 'arm64' }, c: {} };
+  expect([...assign(nodes, 3, { ...SPEC, image } as typeof SPEC).keys()]).toEqual(['b']);
 });
 
 it('moves little when a node joins', () => {
-  const before = assignFloors(
-    ['a', 'b', 'c'].map((id) => node(id)),
-    SPEC,
-    'runc',
-    3,
-  );
-  const after = assignFloors(
-    ['a', 'b', 'c', 'd'].map((id) => node(id)),
-    SPEC,
-    'runc',
-    3,
-  );
+  const before = assign({ a: {}, b: {}, c: {} }, 3);
+  const after = assign({ a: {}, b: {}, c: {}, d: {} }, 3);
   expect([...before.keys()].filter((id) => !after.has(id)).length).toBeLessThanOrEqual(1);
+});
+
+it('gives one to each of many nodes before any gets a second', () => {
+  const nodes = Object.fromEntries(Array.from({ length: 500 }, (_, n) => [`n${n}`, {}]));
+  expect(new Set(assign(nodes, 500).values())).toEqual(new Set([1]));
+  expect([...assign(nodes, 20).values()]).toEqual(Array(20).fill(1));
 });

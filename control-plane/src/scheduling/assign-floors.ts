@@ -1,48 +1,44 @@
 import type { VersionSpec } from '@lambda-fleet/proto';
-import type { NodeView } from './cluster-view.js';
-import { rendezvousScore } from './rank-nodes.js';
+import type { ClusterView, Kind } from './cluster-view.js';
+import { hashOf } from './hash.js';
 
 /**
- * Which nodes keep how many sandboxes of a version ready: evenly over the nodes that can run it, beginning with those where
+ * Which nodes keep how many sandboxes of a version ready: evenly over the eligible nodes that can run it, beginning with those where
  * its other sandboxes gather, never more on one than it has slots. What fits nowhere is kept nowhere.
  *
- * Pure: same nodes and version, same answer, so that a floor moves only when nodes come or go.
+ * Pure: same nodes and version, same answer, so that a floor moves only when nodes come or go. It looks at about as many nodes as
+ * there are sandboxes.
  */
 export function assignFloors(
-  nodes: readonly NodeView[],
+  view: ClusterView,
   needs: FloorNeeds,
   isolation: string,
   sandboxes: number,
 ): ReadonlyMap<string, number> {
-  const able = nodesForFloor(nodes, needs, isolation);
-  const assigned = new Map<string, number>();
+  const able = view.able(kindOfFloor(needs, isolation));
+  const slotsOf = (position: number): number => view.rooms.milliSlotsTotal(position) / 1_000;
+  const nodes = able
+    .inOrder(hashOf(needs.functionId), sandboxes, (position) => slotsOf(position) > 0)
+    .map((position) => ({ id: view.idAt(position), slots: slotsOf(position), sandboxes: 0 }));
   let left = sandboxes;
-  while (left > 0) {
-    const before = left;
-    for (const node of able) {
-      const here = assigned.get(node.id) ?? 0;
-      if (left === 0 || here >= node.slotsTotal) continue;
-      assigned.set(node.id, here + 1);
+  for (let before = -1; left > 0 && left !== before; ) {
+    before = left;
+    for (const node of nodes) {
+      if (left === 0 || node.sandboxes >= node.slots) continue;
+      node.sandboxes += 1;
       left -= 1;
     }
-    if (left === before) break;
   }
-  return assigned;
+  return new Map(nodes.map(({ id, sandboxes: here }) => [id, here]));
 }
 
 /** What a version whose sandboxes are kept ready needs of a node. */
-export type FloorNeeds = Pick<VersionSpec, 'functionId' | 'runtime' | 'network'>;
+export type FloorNeeds = Pick<VersionSpec, 'functionId' | 'runtime' | 'network' | 'image'>;
 
-/** The nodes that can keep a floor of this version, the best first. */
-export function nodesForFloor(
-  nodes: readonly NodeView[],
-  { functionId, runtime, network }: FloorNeeds,
-  isolation: string,
-): readonly NodeView[] {
-  return nodes
-    .filter((node) => node.runtimes.has(runtime) && node.isolation.has(isolation))
-    .filter((node) => node.networks.has(network === '' ? 'none' : network))
-    .map((node) => ({ node, score: rendezvousScore(functionId, node.id) }))
-    .toSorted((a, b) => b.score - a.score)
-    .map(({ node }) => node);
+export function kindOfFloor({ runtime, network, image }: FloorNeeds, isolation: string): Kind {
+  return {
+    ...{ runtime, isolation },
+    network: network === '' ? 'none' : network,
+    architecture: image?.architecture ?? '',
+  };
 }

@@ -1,34 +1,54 @@
+import type { AbleNodes } from './able-nodes.js';
+import type { BlankStock } from './blank-stock.js';
+import type { NodeRooms } from './node-rooms.js';
+import type { WarmNodes } from './warm-nodes.js';
+
 /**
  * What one replica believes about the nodes, kept up to date by events and never
  * by asking. The ranking reads it; the ledger has the last word on this replica's
  * reservations, and the agent has the last word of all.
+ *
+ * A node has a position, a small whole number that is its own while it is connected: what is searched is kept in arrays by it.
  */
 export interface ClusterView {
-  readonly nodes: Iterable<NodeView>;
+  /** Connected nodes, eligible or not. */
   readonly size: number;
+  readonly rooms: NodeRooms;
+  /** Thousandths of a slot, of all eligible nodes together. */
+  readonly milliSlotsUsed: number;
+  readonly milliSlotsTotal: number;
+  idAt(position: number): string;
+  /** The eligible nodes that offer all of it, whether or not they have room. */
+  able(kind: Kind): AbleNodes;
+  /** Prewarmed sandboxes of the kind, on nodes eligible or not. */
+  blanks(kind: Pick<Kind, 'runtime' | 'isolation' | 'network'>): BlankStock | undefined;
+  /** The nodes, eligible or not, with sandboxes of the version. */
+  warm(versionId: string): WarmNodes | undefined;
+  /** How many eligible nodes offer the runtime. */
+  withRuntime(runtime: string): number;
+  /** How many eligible nodes offer the isolation. */
+  withIsolation(isolation: string): number;
 }
 
-export interface NodeView {
-  readonly id: string;
-  /** Connected, heard of lately and not cordoned. */
-  readonly eligible: boolean;
-  readonly runtimes: ReadonlySet<string>;
+/** What a node can run, for as long as its session lasts. */
+export interface NodeOffer {
+  readonly runtimes: readonly string[];
   /** `runc`, `gvisor`, `none`. */
-  readonly isolation: ReadonlySet<string>;
+  readonly isolation: readonly string[];
   /** `none`, `egress`. */
-  readonly networks: ReadonlySet<string>;
+  readonly networks: readonly string[];
   /** `x64`, `arm64`. */
   readonly architecture: string;
-  /** Idle sandboxes count as free: the agent gives them up on demand. */
-  readonly memoryBytesFree: number;
-  readonly slotsFree: number;
-  readonly slotsTotal: number;
-  /** Sandboxes of the version, idle and busy, that the agent last reported. */
-  sandboxesOf(versionId: string): number;
-  /** Prewarmed sandboxes, last reported, that could become one for this demand. */
-  blanksFor(demand: Demand): number;
-  /** Invocations of the version that this replica has placed there. */
-  inFlightOf(versionId: string): number;
+}
+
+/** What a node must offer. */
+export interface Kind {
+  readonly runtime: string;
+  /** Decided: never `auto`. */
+  readonly isolation: string;
+  readonly network: string;
+  /** That of a container image; empty is any. */
+  readonly architecture: string;
 }
 
 /** What an invocation needs of a node. */

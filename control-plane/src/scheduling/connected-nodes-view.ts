@@ -1,92 +1,69 @@
 import type { NodeRegistry } from '../nodes/node-registry.js';
 import type { NodeSession } from '../nodes/node-session.js';
-import type { ClusterView, Demand, NodeView } from './cluster-view.js';
+import { ClusterIndex } from './cluster-index.js';
+import type { NodeOffer } from './cluster-view.js';
 import type { PlacementLedger } from './placement-ledger.js';
 
-/** The cluster as the ranking sees it: the connected nodes and what the ledger has left of each. */
-export class ConnectedNodesView implements ClusterView {
-  readonly #views = new Map<NodeSession, NodeView>();
-
-  constructor(
-    private readonly registry: NodeRegistry,
-    private readonly ledger: PlacementLedger,
-  ) {}
-
-  get size(): number {
-    return this.registry.size;
-  }
-
-  get nodes(): Iterable<NodeView> {
-    return this.#iterate();
-  }
-
-  /** Drops what was derived from a session that is over. */
-  remove(session: NodeSession): void {
-    this.#views.delete(session);
-  }
-
-  *#iterate(): Generator<NodeView> {
-    for (const session of this.registry.sessions()) {
-      let view = this.#views.get(session);
-      if (view === undefined) {
-        view = new SessionView(session, this.registry, this.ledger);
-        this.#views.set(session, view);
-      }
-      yield view;
-    }
-  }
+/** What was last told of a session. */
+interface Told {
+  readonly session: NodeSession;
+  readonly offer: NodeOffer;
+  capacity: NodeSession['capacity'] | undefined;
 }
 
-/** Reads through to the session and the ledger, so that it is never stale and nothing is copied per decision. */
-class SessionView implements NodeView {
-  readonly id: string;
-  readonly runtimes: ReadonlySet<string>;
-  readonly isolation: ReadonlySet<string>;
-  readonly networks: ReadonlySet<string>;
-  readonly architecture: string;
+/** The cluster as the ranking sees it: the connected nodes, what they reported, and what the ledger has left of each. */
+export class ConnectedNodesView extends ClusterIndex {
+  readonly #told = new Map<string, Told>();
 
   constructor(
-    private readonly session: NodeSession,
     private readonly registry: NodeRegistry,
     private readonly ledger: PlacementLedger,
   ) {
-    this.id = session.nodeId;
-    this.runtimes = new Set(session.hello.runtimes.map((runtime) => runtime.name));
-    this.isolation = new Set(session.hello.isolation);
-    this.networks = new Set(session.hello.networks);
-    this.architecture = session.hello.architecture;
+    super();
+    registry.follow({
+      changed: (session) => this.#changed(session),
+      versionChanged: (session, versionId) => this.#versionChanged(session, versionId),
+      gone: (session) => this.#gone(session),
+    });
+    ledger.onChange((nodeId) => this.#roomChanged(nodeId));
   }
 
-  get eligible(): boolean {
-    return this.registry.isEligible(this.session);
-  }
-
-  get memoryBytesFree(): number {
-    return this.ledger.free(this.id).memoryBytes;
-  }
-
-  get slotsFree(): number {
-    return this.ledger.free(this.id).slots;
-  }
-
-  get slotsTotal(): number {
-    return this.session.capacity.slotsTotal;
-  }
-
-  sandboxesOf(versionId: string): number {
-    return this.session.sandboxesOf(versionId);
-  }
-
-  blanksFor({ runtime, isolation, network, memoryMb }: Demand): number {
-    let count = 0;
-    for (const blank of this.session.capacity.blanks) {
-      if (blank.runtime !== runtime || blank.isolation !== isolation || blank.network !== network) continue;
-      if (blank.memoryMb === 0 || blank.memoryMb === memoryMb) count += blank.count;
+  #changed(session: NodeSession): void {
+    const { nodeId, capacity } = session;
+    let told = this.#told.get(nodeId);
+    if (told?.session !== session) {
+      told = { session, offer: offerOf(session), capacity: undefined };
+      this.#told.set(nodeId, told);
     }
-    return count;
+    this.put(nodeId, told.offer, this.registry.isEligible(session));
+    if (told.capacity === capacity) return;
+    told.capacity = capacity;
+    this.#roomChanged(nodeId, capacity.slotsTotal);
+    this.setBlanks(nodeId, capacity.blanks);
+    for (const versionId of this.versionsOf(nodeId)) {
+      if (session.sandboxesOf(versionId) === 0) this.setVersion(nodeId, versionId, 0, 0);
+    }
+    for (const { versionId } of capacity.versions) this.#versionChanged(session, versionId);
   }
 
-  inFlightOf(versionId: string): number {
-    return this.session.inFlightOf(versionId);
+  #versionChanged(session: NodeSession, versionId: string): void {
+    // One that was replaced still ends what it had in flight.
+    if (this.#told.get(session.nodeId)?.session !== session) return;
+    this.setVersion(session.nodeId, versionId, session.sandboxesOf(versionId), session.inFlightOf(versionId));
   }
+
+  #roomChanged(nodeId: string, slotsTotal?: number): void {
+    const { memoryBytes, slots } = this.ledger.free(nodeId);
+    this.setRoom(nodeId, memoryBytes, slots, slotsTotal);
+  }
+
+  #gone({ nodeId }: NodeSession): void {
+    this.#told.delete(nodeId);
+    this.remove(nodeId);
+  }
+}
+
+export function offerOf({ hello }: NodeSession): NodeOffer {
+  const { isolation, networks, architecture } = hello;
+  return { runtimes: hello.runtimes.map(({ name }) => name), isolation, networks, architecture };
 }

@@ -1,27 +1,18 @@
 import type { VersionSpec } from '@lambda-fleet/proto';
 import { describe, expect, it } from 'vitest';
-import type { NodeView } from './cluster-view.js';
+import type { NodeOffer } from './cluster-view.js';
 import { type DrainPlanInput, type PlannedNode, planDrain } from './drain-plan.js';
 
 const MB = 1024 * 1024;
 
-function node(id: string, given: Partial<NodeView> = {}, memoryMb = 1_024): PlannedNode {
-  const view: NodeView = {
+function node(id: string, given: Partial<NodeOffer & { slotsTotal: number }> = {}, memoryMb = 1_024): PlannedNode {
+  const { slotsTotal = 4, ...offer } = given;
+  return {
     id,
-    eligible: true,
-    runtimes: new Set(['nodejs']),
-    isolation: new Set(['runc']),
-    networks: new Set(['none']),
-    architecture: 'x64',
-    memoryBytesFree: 0,
-    slotsFree: 0,
-    slotsTotal: 4,
-    sandboxesOf: () => 0,
-    blanksFor: () => 0,
-    inFlightOf: () => 0,
-    ...given,
+    offer: { runtimes: ['nodejs'], isolation: ['runc'], networks: ['none'], architecture: 'x64', ...offer },
+    slotsTotal,
+    memoryBytesTotal: memoryMb * MB,
   };
-  return { view, memoryBytesTotal: memoryMb * MB };
 }
 
 const floor = (functionName: string, sandboxes: number, memoryMb = 128) => ({
@@ -63,16 +54,16 @@ describe('planDrain', () => {
   });
 
   it('does not blame the drain for a floor that the whole fleet cannot keep either', () => {
-    expect(checks({ going: [node('a', { isolation: new Set() })], floors: [floor('greet', 50)] })).toEqual([]);
+    expect(checks({ going: [node('a', { isolation: [] })], floors: [floor('greet', 50)] })).toEqual([]);
   });
 
   it.each([
-    ['runtime', { runtimes: new Set(['python']) }, {}],
-    ['isolation', { isolation: new Set(['runc']) }, { isolation: 'gvisor' }],
-    ['network', { networks: new Set(['none']) }, { network: 'egress' }],
+    ['runtime', { runtimes: ['python'] }, {}],
+    ['isolation', { isolation: ['runc'] }, { isolation: 'gvisor' }],
+    ['network', { networks: ['none'] }, { network: 'egress' }],
     ['architecture', { architecture: 'arm64' }, { architecture: 'x64' }],
   ] as const)('refuses to take the last node with the %s that a function needs', (what, other, asks) => {
-    const all = { isolation: new Set(['runc', 'gvisor']), networks: new Set(['none', 'egress']) };
+    const all = { isolation: ['runc', 'gvisor'], networks: ['none', 'egress'] };
     const given = { going: [node('a', all)], staying: [node('b', other)], needs: [{ ...need, ...asks }] };
     expect(checks(given)).toEqual([['no-node', '--force']]);
     expect(plan(given).reasons[0]?.message).toContain(what);

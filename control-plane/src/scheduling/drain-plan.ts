@@ -1,10 +1,14 @@
 import type { VersionSpec } from '@lambda-fleet/proto';
-import { nodesForFloor } from './assign-floors.js';
-import type { NodeView } from './cluster-view.js';
+import { kindOfFloor } from './assign-floors.js';
+import { ClusterIndex } from './cluster-index.js';
+import type { NodeOffer } from './cluster-view.js';
+import { hashOf } from './hash.js';
 
 /** A node that is connected, with what it has in all. */
 export interface PlannedNode {
-  readonly view: NodeView;
+  readonly id: string;
+  readonly offer: NodeOffer;
+  readonly slotsTotal: number;
   readonly memoryBytesTotal: number;
 }
 
@@ -74,14 +78,14 @@ export function planDrain(input: DrainPlanInput): {
       const message = `${spec.functionName} is to have ${sandboxes} sandboxes ready, and the other eligible nodes can keep ${sum(has)}.`;
       reasons.push({ check: 'provisioned-floor', message, override: '--force' });
     }
-    const leaving = going.reduce((total, { view }) => total + (had.get(view.id) ?? 0), 0);
+    const leaving = going.reduce((total, { id }) => total + (had.get(id) ?? 0), 0);
     const to = [...has]
       .map(([node, count]) => ({ node, sandboxes: count - (had.get(node) ?? 0) }))
       .filter((move) => move.sandboxes > 0);
     if (leaving > 0) moves.push({ functionName: spec.functionName, sandboxes: leaving, to });
   });
   for (const need of needs) {
-    const runsOn = (nodes: readonly PlannedNode[]) => nodes.some(({ view }) => canRun(view, need));
+    const runsOn = (nodes: readonly PlannedNode[]) => nodes.some(({ offer }) => canRun(offer, need));
     if (!runsOn(going) || runsOn(staying)) continue;
     reasons.push({ check: 'no-node', message: `No other eligible node has ${textOf(need)}.`, override: '--force' });
   }
@@ -96,17 +100,22 @@ function keepFloors(
   floors: readonly PlannedFloor[],
 ): readonly ReadonlyMap<string, number>[] {
   const left = new Map(
-    nodes.map(({ view, memoryBytesTotal }) => [view.id, { slots: view.slotsTotal, bytes: memoryBytesTotal }]),
+    nodes.map(({ id, slotsTotal, memoryBytesTotal }) => [id, { slots: slotsTotal, bytes: memoryBytesTotal }]),
   );
-  const views = nodes.map(({ view }) => view);
+  const index = new ClusterIndex();
+  for (const { id, offer } of nodes) index.put(id, offer, true);
   return floors.map(({ spec, isolation, sandboxes }) => {
     const bytes = spec.memoryMb * BYTES_PER_MB;
-    const able = nodesForFloor(views, spec, isolation);
+    // In the order in which they will be told.
+    const able = index
+      .able(kindOfFloor(spec, isolation))
+      .inOrder(hashOf(spec.functionId), nodes.length, () => true)
+      .map((position) => index.idAt(position));
     const kept = new Map<string, number>();
     let missing = sandboxes;
     for (let placed = true; placed && missing > 0; ) {
       placed = false;
-      for (const { id } of able) {
+      for (const id of able) {
         const room = left.get(id);
         if (missing === 0 || room === undefined || room.slots < 1 || room.bytes < bytes) continue;
         room.slots -= 1;
@@ -120,10 +129,10 @@ function keepFloors(
   });
 }
 
-function canRun(node: NodeView, { runtime, isolation, network, architecture }: FunctionNeeds): boolean {
-  if (architecture !== '' && node.architecture !== architecture) return false;
-  if (isolation !== 'auto' && !node.isolation.has(isolation)) return false;
-  return node.runtimes.has(runtime) && node.networks.has(network);
+function canRun(offer: NodeOffer, { runtime, isolation, network, architecture }: FunctionNeeds): boolean {
+  if (architecture !== '' && offer.architecture !== architecture) return false;
+  if (isolation !== 'auto' && !offer.isolation.includes(isolation)) return false;
+  return offer.runtimes.includes(runtime) && offer.networks.includes(network);
 }
 
 function textOf({ functionName, runtime, isolation, network, architecture }: FunctionNeeds): string {

@@ -11,7 +11,6 @@ import { NodeEventSweep } from '../nodes/node-event-sweep.js';
 import type { NodeRegistry } from '../nodes/node-registry.js';
 import type { NodeSession } from '../nodes/node-session.js';
 import type { NodeStore } from '../nodes/node-store.js';
-import type { ClusterView } from './cluster-view.js';
 import { NodeDrains, type NodeDrainsOptions } from './node-drains.js';
 
 export interface DrainSystemOptions
@@ -19,7 +18,6 @@ export interface DrainSystemOptions
   readonly database: Database;
   readonly notifications: NotificationListener;
   readonly registry: NodeRegistry;
-  readonly view: ClusterView;
   readonly store: NodeStore;
   /** Nodes went out of service, or came back. */
   readonly onChanged: () => void;
@@ -40,8 +38,7 @@ const EVENTS_PER_NODE_MAX = 1_000;
 
 /** Resolves when it is known which nodes are out of service: no agent is to be taken before. */
 export async function createDrainSystem(options: DrainSystemOptions): Promise<DrainSystem> {
-  const { database, notifications, registry, view, store, loadFloors, loadNeeds, longestRunMs, isolationOf, log } =
-    options;
+  const { database, notifications, registry, store, loadFloors, loadNeeds, longestRunMs, isolationOf, log } = options;
   const table = new DrainTable(database);
   const decisions: NodeDecisions = new NodeDecisions({
     ...{ database, registry, log },
@@ -59,7 +56,7 @@ export async function createDrainSystem(options: DrainSystemOptions): Promise<Dr
   await decisions.look();
   return {
     drains: new NodeDrains({
-      ...{ registry, view, store, table, decisions },
+      ...{ registry, store, table, decisions },
       ...{ loadFloors, loadNeeds, longestRunMs, isolationOf },
     }),
     welcomed: (session) => teller.tell(session),

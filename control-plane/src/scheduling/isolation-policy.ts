@@ -38,12 +38,8 @@ export class IsolationPolicy {
   }
 
   #decide(): string {
-    const offered = new Set<string>();
-    for (const node of this.view.nodes) {
-      if (!node.eligible) continue;
-      if (this.policy === 'gvisor' && node.isolation.has('gvisor')) return 'gvisor';
-      for (const kind of node.isolation) offered.add(kind);
-    }
-    return offered.has('runc') || !offered.has('none') ? 'runc' : 'none';
+    const { policy, view } = this;
+    if (policy === 'gvisor' && view.withIsolation('gvisor') > 0) return 'gvisor';
+    return view.withIsolation('runc') > 0 || view.withIsolation('none') === 0 ? 'runc' : 'none';
   }
 }

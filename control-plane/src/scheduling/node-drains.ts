@@ -4,7 +4,7 @@ import type { DrainTable } from '../nodes/drain-table.js';
 import type { NodeDecisions } from '../nodes/node-decisions.js';
 import type { NodeRegistry } from '../nodes/node-registry.js';
 import type { NodeStore } from '../nodes/node-store.js';
-import type { ClusterView } from './cluster-view.js';
+import { offerOf } from './connected-nodes-view.js';
 import { type DrainReason, type FloorMove, type FunctionNeeds, planDrain } from './drain-plan.js';
 import type { ProvisionedVersion } from './provisioned-floors.js';
 
@@ -38,7 +38,6 @@ export interface DrainPlan {
 
 export interface NodeDrainsOptions {
   readonly registry: NodeRegistry;
-  readonly view: ClusterView;
   readonly store: NodeStore;
   readonly table: DrainTable;
   readonly decisions: Pick<NodeDecisions, 'look'>;
@@ -63,17 +62,20 @@ export class NodeDrains {
 
   /** @throws FleetError `node_not_found`, `unavailable` */
   async plan(projectId: string, nodeId: string, asked: DrainAsked): Promise<DrainPlan> {
-    const { registry, store, view, loadFloors, loadNeeds, isolationOf } = this.options;
+    const { registry, store, loadFloors, loadNeeds, isolationOf } = this.options;
     await store.get(projectId, nodeId);
     const [floors, needs] = await Promise.all([loadFloors(), loadNeeds()]);
     const going = new Set([nodeId, ...asked.alongside]);
-    const nodes = [...view.nodes].map((node) => ({
-      view: node,
-      memoryBytesTotal: registry.session(node.id)?.capacity.memoryBytesTotal ?? 0,
+    const nodes = [...registry.sessions()].map((session) => ({
+      id: session.nodeId,
+      eligible: registry.isEligible(session),
+      offer: offerOf(session),
+      slotsTotal: session.capacity.slotsTotal,
+      memoryBytesTotal: session.capacity.memoryBytesTotal,
     }));
     const { reasons, moves } = planDrain({
-      going: nodes.filter((node) => going.has(node.view.id)),
-      staying: nodes.filter((node) => node.view.eligible && !going.has(node.view.id)),
+      going: nodes.filter((node) => going.has(node.id)),
+      staying: nodes.filter((node) => node.eligible && !going.has(node.id)),
       floors: floors.map(({ spec, isolation, provisionedConcurrency }) => ({
         spec,
         isolation: isolationOf(isolation),

@@ -1,5 +1,5 @@
 import type { ConcurrencyLimits } from '../admission/concurrency-limits.js';
-import type { ClusterView, Demand, NodeView } from './cluster-view.js';
+import type { ClusterView, Demand } from './cluster-view.js';
 import type { LimitReached } from './concurrency-counts.js';
 import type { IsolationPolicy } from './isolation-policy.js';
 import type { NotReserved, PlacementLedger, Reservation } from './placement-ledger.js';
@@ -115,17 +115,13 @@ export class Placement {
     // Anew for each attempt: while an invocation waits, nodes come and go.
     const decided = this.#decided(demand);
     const { isolation } = decided;
-    const ranked = rankNodes(view, decided);
-    const nodes = excluded === undefined ? ranked : ranked.filter((node) => !excluded.has(node.id));
     const unreservedMax = limits === undefined ? Number.POSITIVE_INFINITY : unreservedOf(limits.projectId);
-    const candidates = nodes.map(nodeId);
+    const candidates = rankNodes(view, decided, excluded);
     const answer = ledger.reserve({ invocationId, candidates, amount: demand.amount, limits, unreservedMax });
     if (answer instanceof Promise) return answer.then((now) => placed(now, isolation, waited));
     return placed(answer, isolation, waited);
   }
 }
-
-const nodeId = (node: NodeView): string => node.id;
 
 function placed(
   answer: Reservation | NotReserved,

@@ -4,7 +4,7 @@ import type { VersionSpec, WarmFloor } from '@lambda-fleet/proto';
 import type { NodeRegistry } from '../nodes/node-registry.js';
 import type { NodeSession } from '../nodes/node-session.js';
 import { assignFloors } from './assign-floors.js';
-import type { ClusterView, NodeView } from './cluster-view.js';
+import type { ClusterView } from './cluster-view.js';
 
 /** A version of which sandboxes are kept ready. */
 export interface ProvisionedVersion {
@@ -35,7 +35,7 @@ const LOOK_MS = 10_000;
  * is away the floors that are known stay.
  */
 export class ProvisionedFloors {
-  readonly #told = new WeakMap<NodeSession, Map<string, WarmFloor>>();
+  readonly #told = new WeakMap<NodeSession, ReadonlyMap<string, WarmFloor>>();
   #versions: readonly ProvisionedVersion[] = [];
   #stale = true;
   /** Whether a node that takes no new work keeps floors until others have theirs. */
@@ -76,7 +76,7 @@ export class ProvisionedFloors {
   }
 
   async #look(): Promise<void> {
-    const { load, log, registry, view } = this.options;
+    const { load, log, registry } = this.options;
     if (this.#stale) {
       this.#stale = false;
       try {
@@ -89,11 +89,10 @@ export class ProvisionedFloors {
     if (this.#closed) return;
     // Functions changed while they were loaded.
     if (this.#stale) this.#wake();
-    const nodes = [...view.nodes].filter((node) => node.eligible);
-    const wanted = this.#assign(nodes);
+    const wanted = this.#assign();
     this.#holding = false;
     for (const session of registry.sessions()) {
-      if (registry.isEligible(session)) this.#tell(session, wanted.get(session.nodeId) ?? new Map());
+      if (registry.isEligible(session)) this.#tell(session, wanted.get(session.nodeId) ?? NO_FLOORS);
       else this.#tell(session, this.#held(session, wanted));
     }
   }
@@ -119,11 +118,12 @@ export class ProvisionedFloors {
   }
 
   /** Node → version → floor. */
-  #assign(nodes: readonly NodeView[]): Map<string, Map<string, WarmFloor>> {
+  #assign(): Map<string, Map<string, WarmFloor>> {
+    const { view } = this.options;
     const wanted = new Map<string, Map<string, WarmFloor>>();
     for (const { spec, isolation: asked, provisionedConcurrency } of this.#versions) {
       const isolation = this.options.isolationOf(asked);
-      for (const [nodeId, sandboxes] of assignFloors(nodes, spec, isolation, provisionedConcurrency)) {
+      for (const [nodeId, sandboxes] of assignFloors(view, spec, isolation, provisionedConcurrency)) {
         const floors = wanted.get(nodeId) ?? new Map<string, WarmFloor>();
         wanted.set(nodeId, floors.set(spec.versionId, { spec, isolation, sandboxes }));
       }
@@ -131,8 +131,9 @@ export class ProvisionedFloors {
     return wanted;
   }
 
-  #tell(session: NodeSession, wanted: Map<string, WarmFloor>): void {
-    const told = this.#told.get(session) ?? new Map<string, WarmFloor>();
+  #tell(session: NodeSession, wanted: ReadonlyMap<string, WarmFloor>): void {
+    const told = this.#told.get(session) ?? NO_FLOORS;
+    if (told.size === 0 && wanted.size === 0) return;
     const changes = [...wanted.values()].filter((floor) => !isSame(told.get(floor.spec?.versionId ?? ''), floor));
     for (const [versionId, floor] of told) {
       const now = wanted.get(versionId);
@@ -143,6 +144,8 @@ export class ProvisionedFloors {
     if (changes.length > 0) session.warm(changes);
   }
 }
+
+const NO_FLOORS: ReadonlyMap<string, WarmFloor> = new Map();
 
 function isSame(a: WarmFloor | undefined, b: WarmFloor): boolean {
   return a !== undefined && a.sandboxes === b.sandboxes && a.isolation === b.isolation;

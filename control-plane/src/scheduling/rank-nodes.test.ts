@@ -1,107 +1,75 @@
 import { describe, expect, it } from 'vitest';
-import type { Demand, NodeView } from './cluster-view.js';
 import { CANDIDATES_MAX, missingFor, rankNodes } from './rank-nodes.js';
+import { SKETCHED_DEMAND as DEMAND, type NodeSketch, sketchedCluster } from './sketched-cluster.js';
 
-const DEMAND: Demand = {
-  functionId: 'f',
-  versionId: 'v',
-  runtime: 'nodejs',
-  isolation: 'runc',
-  network: 'none',
-  architecture: '',
-  memoryMb: 100,
-  concurrency: 1,
-  amount: { memoryBytes: 100, milliSlots: 1_000 },
-};
+const rank = (nodes: Readonly<Record<string, NodeSketch>>, demand = DEMAND) =>
+  rankNodes(sketchedCluster(nodes), demand);
 
-interface Sketch {
-  eligible?: boolean;
-  runtimes?: string[];
-  isolation?: string[];
-  blanks?: number;
-  memory?: number;
-  free?: number;
-  sandboxes?: number;
-  inFlight?: number;
-}
+/** Ordinary idle nodes. */
+const idle = (...ids: string[]): Record<string, NodeSketch> => Object.fromEntries(ids.map((id) => [id, {}]));
 
-function node(id: string, sketch: Sketch = {}): NodeView {
-  return {
-    id,
-    eligible: sketch.eligible ?? true,
-    runtimes: new Set(sketch.runtimes ?? ['nodejs']),
-    isolation: new Set(sketch.isolation ?? ['runc']),
-    networks: new Set(['none']),
-    architecture: 'x64',
-    memoryBytesFree: sketch.memory ?? 1_000,
-    slotsFree: sketch.free ?? 10,
-    slotsTotal: 10,
-    sandboxesOf: () => sketch.sandboxes ?? 0,
-    inFlightOf: () => sketch.inFlight ?? 0,
-    blanksFor: () => sketch.blanks ?? 0,
-  };
-}
-
-const rank = (nodes: NodeView[], demand = DEMAND) =>
-  rankNodes({ nodes, size: nodes.length }, demand).map(({ id }) => id);
+/** n0, n1 and so on. */
+const many = (count: number, sketch: (n: number) => NodeSketch = () => ({})): Record<string, NodeSketch> =>
+  Object.fromEntries(Array.from({ length: count }, (_, n) => [`n${n}`, sketch(n)]));
 
 describe('rankNodes', () => {
-  it.each<[string, Sketch]>([
+  it.each<[string, NodeSketch]>([
     ['is not eligible', { eligible: false }],
     ['has no slot', { free: 0 }],
     ['has too little memory', { memory: 99 }],
     ['does not have the runtime', { runtimes: ['python'] }],
     ['does not have the isolation', { isolation: ['gvisor'] }],
   ])('leaves out a node that %s', (_why, sketch) => {
-    expect(rank([node('a', sketch)])).toEqual([]);
+    expect(rank({ a: sketch })).toEqual([]);
   });
 
   it('gives a container image to nodes of its architecture only', () => {
-    expect(rank([node('a')], { ...DEMAND, architecture: 'x64' })).toEqual(['a']);
-    expect(rank([node('a')], { ...DEMAND, architecture: 'arm64' })).toEqual([]);
-    expect(missingFor({ nodes: [node('a')], size: 1 }, { ...DEMAND, architecture: 'arm64' })).toContain('on arm64');
+    expect(rank(idle('a'), { ...DEMAND, architecture: 'x64' })).toEqual(['a']);
+    expect(rank(idle('a'), { ...DEMAND, architecture: 'arm64' })).toEqual([]);
+    expect(missingFor(sketchedCluster(idle('a')), { ...DEMAND, architecture: 'arm64' })).toContain('on arm64');
   });
 
   it('puts a node with an idle sandbox of the version first', () => {
     for (const first of ['a', 'b', 'c']) {
-      const nodes = ['a', 'b', 'c'].map((id) => node(id, id === first ? { sandboxes: 1 } : {}));
-      expect(rank(nodes)[0]).toBe(first);
+      expect(rank({ ...idle('a', 'b', 'c'), [first]: { sandboxes: 1 } })[0]).toBe(first);
     }
   });
 
   it('does not count a sandbox as idle when an invocation is on its way to it', () => {
-    const ranked = rank([
-      node('busy', { sandboxes: 2, inFlight: 2, free: 8 }),
-      node('idle', { sandboxes: 3, inFlight: 2, free: 1 }),
-    ]);
+    const ranked = rank({
+      busy: { sandboxes: 2, inFlight: 2, free: 8 },
+      idle: { sandboxes: 3, inFlight: 2, free: 1 },
+    });
     expect(ranked[0]).toBe('idle');
   });
 
   it('counts a sandbox as often as it takes invocations at once', () => {
-    const nodes = [node('a'), node('shared', { sandboxes: 1, inFlight: 9 })];
-    expect(rank(nodes, { ...DEMAND, concurrency: 10 })[0]).toBe('shared');
-    expect(rank([node('a', { blanks: 1 }), nodes[1] ?? node('b')], { ...DEMAND, concurrency: 9 })[0]).toBe('a');
+    const shared = { sandboxes: 1, inFlight: 9 };
+    expect(rank({ a: {}, shared }, { ...DEMAND, concurrency: 10 })[0]).toBe('shared');
+    expect(rank({ a: { blanks: 1 }, shared }, { ...DEMAND, concurrency: 9 })[0]).toBe('a');
   });
 
   it('puts a node with a blank before all without, and after a warm one', () => {
-    const nodes = [node('cold'), node('blank', { blanks: 1, free: 1 }), node('warm', { sandboxes: 1 })];
-    expect(rank(nodes)).toEqual(['warm', 'blank', 'cold']);
+    const nodes = { cold: {}, blank: { blanks: 1, free: 1 } };
+    expect(rank(nodes)).toEqual(['blank', 'cold']);
+    expect(rank({ ...nodes, warm: { sandboxes: 1 } })[0]).toBe('warm');
   });
 
   it('prefers the fullest of the warm nodes, so that the others can empty', () => {
-    expect(rank([node('a', { sandboxes: 1, free: 9 }), node('b', { sandboxes: 1, free: 2 })])).toEqual(['b', 'a']);
+    expect(rank({ a: { sandboxes: 1, free: 9 }, b: { sandboxes: 1, free: 2 } })).toEqual(['b', 'a']);
   });
 
   it('sends the cold starts of one function to the same node while that is not overloaded', () => {
     const names = ['a', 'b', 'c', 'd'];
-    const once = rank(names.map((id) => node(id)));
-    expect(rank(names.reverse().map((id) => node(id)))).toEqual(once);
+    const once = rank(idle(...names));
+    expect(once.toSorted()).toEqual(names);
+    expect(rank(idle(...names.toReversed()))).toEqual(once);
     const [favourite = ''] = once;
-    expect(rank(names.map((id) => node(id, id === favourite ? { free: 1 } : {})))[0]).not.toBe(favourite);
+    expect(rank({ ...idle(...names), [favourite]: { free: 1 } })[0]).not.toBe(favourite);
   });
 
   it('spreads functions over nodes', () => {
-    const nodes = ['a', 'b', 'c', 'd'].map((id) => node(id));
+    const nodes = idle('a', 'b', 'c', 'd');
     const counts = new Map<string, number>();
     for (let i = 0; i < 400; i += 1) {
       const [first = ''] = rank(nodes, { ...DEMAND, functionId: `f${i}` });
@@ -112,12 +80,34 @@ describe('rankNodes', () => {
   });
 
   it('names no more candidates than may be tried', () => {
-    expect(rank(Array.from({ length: 40 }, (_, i) => node(`n${i}`)))).toHaveLength(CANDIDATES_MAX);
+    expect(rank(many(40))).toHaveLength(CANDIDATES_MAX);
+    expect(rank(many(40, () => ({ sandboxes: 1 })))).toHaveLength(CANDIDATES_MAX);
+  });
+
+  it('leaves out nodes that refused, and finds another whenever one fits', () => {
+    const nodes = { ...many(30, () => ({ sandboxes: 1 })), last: {}, full: { free: 0 } };
+    const refused = new Set(Array.from({ length: 30 }, (_, n) => `n${n}`));
+    expect(rankNodes(sketchedCluster(nodes), DEMAND, refused)).toEqual(['last']);
+    expect(rankNodes(sketchedCluster({ a: {} }), DEMAND, new Set(['a']))).toEqual([]);
+  });
+
+  it('finds the only node of thousands that has room, a blank or a free sandbox', () => {
+    const only = (last: NodeSketch, others: NodeSketch) => rank(many(3_000, (n) => (n === 2_999 ? last : others)));
+    expect(only({}, { free: 0 })).toEqual(['n2999']);
+    expect(only({}, { memory: 99 })).toEqual(['n2999']);
+    expect(only({ blanks: 1 }, {})[0]).toBe('n2999');
+    expect(only({ sandboxes: 1 }, { sandboxes: 1, free: 0 })).toEqual(['n2999']);
+    expect(only({ sandboxes: 1 }, { sandboxes: 1, inFlight: 1 })[0]).toBe('n2999');
+  });
+
+  it('gives an invocation that runs alone a node where nothing is reserved', () => {
+    const nodes = many(200, (n) => ({ free: n === 7 ? 10 : 9 }));
+    expect(rank(nodes, { ...DEMAND, amount: 'whole-node' })).toEqual(['n7']);
   });
 });
 
 describe('missingFor', () => {
-  const missing = (sketch: Sketch) => missingFor({ nodes: [node('a', sketch)], size: 1 }, DEMAND);
+  const missing = (sketch: NodeSketch) => missingFor(sketchedCluster({ a: sketch }), DEMAND);
 
   it('counts a node that is full, but not one that is out of service', () => {
     expect(missing({ free: 0 })).toBeUndefined();
