@@ -5,8 +5,9 @@ import { coldstart } from './coldstart-report.js';
 import { invoke } from './invoke-report.js';
 import { neighbours } from './neighbours-report.js';
 import { queue } from './queue-report.js';
+import { scale } from './scale-report.js';
 
-const BENCHES: Readonly<Record<string, Bench>> = { invoke, coldstart, neighbours, queue };
+const BENCHES: Readonly<Record<string, Bench>> = { invoke, coldstart, neighbours, queue, scale };
 
 function usage(): string {
   const flags = Object.values(BENCHES).flatMap(({ counts }) => Object.entries(counts));
