@@ -266,6 +266,7 @@ export async function wireControlPlane(
         },
         onLogs: (session, batch) => logs.writer.append(session, given.accepted(session, batch)),
         onDrainProgress: (session, progress) => draining.progress(session, progress),
+        onSelfTest: (session, checks) => tracker.selfTested(session, checks),
         onLeaving: (session, boundMs) => {
           tracker.leaving(session, boundMs);
           floors.nodesChanged();

@@ -22,6 +22,7 @@ import {
   type LogBatch,
   Outcome,
   type ResponseEnd,
+  type SelfTestCheck,
   type VersionSpec,
 } from '@lambda-fleet/proto';
 import { pino } from 'pino';
@@ -64,6 +65,7 @@ class ControlPlane {
   readonly logs: LogBatch[] = [];
   readonly welcomed: NodeSession[] = [];
   readonly progress: DrainProgress[] = [];
+  readonly selfTests: (readonly SelfTestCheck[])[] = [];
   readonly leaving: { session: NodeSession; boundMs: number }[] = [];
   /** What was put, by `project/sha256`. */
   readonly layers = new Map<string, Buffer>();
@@ -80,6 +82,7 @@ class ControlPlane {
         onUnclaimedResult: (_session, end) => this.unclaimed.push(end),
         onDrainProgress: (_session, progress) => this.progress.push(progress),
         onLeaving: (session, boundMs) => this.leaving.push({ session, boundMs }),
+        onSelfTest: (_session, checks) => this.selfTests.push(checks),
         onLogs: (_session, batch) => this.logs.push(batch),
         onClosed: (session) => this.registry.remove(session),
       },
@@ -378,6 +381,15 @@ describe('the link', () => {
     };
     link.reportDrain(progress);
     await expect.poll(() => controlPlane.progress).toEqual([progress]);
+  });
+
+  it('tells what it has tried as soon as it has, to a control plane that welcomed it before', async () => {
+    const controlPlane = await new ControlPlane().start();
+    const { link } = agent(controlPlane);
+    await controlPlane.session();
+    const checks = [{ isolation: 'runc', check: 'memory-limit', passed: false, detail: 'it took 192 MB', ms: 9 }];
+    link.reportSelfTest(checks);
+    await expect.poll(() => controlPlane.selfTests).toEqual([checks]);
   });
 
   it('an agent that leaves gets no new work, says so again when it has to connect again, and its next start ends it', async () => {

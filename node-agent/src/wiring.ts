@@ -100,7 +100,9 @@ export async function wireAgent(
         return [...host.driver.networks];
       },
       builds: builder !== undefined,
-      selfTest: [],
+      get selfTest() {
+        return host.selfTest();
+      },
     },
     runner,
     builder,
@@ -117,6 +119,7 @@ export async function wireAgent(
   };
   runner.onCapacityChange(() => links.capacityChanged());
   host.onOfferChange(() => links.greetAgain());
+  host.onSelfTest(() => links.reportSelfTest(host.selfTest()));
   const drain: NodeDrain = new NodeDrain({ runner, link: links, lookForLeaks: () => host.lookForLeaks(), log });
   // Closed last: the ends of what the runner stops still have to be sent.
   lifecycle.onClose('links', () => links.close());

@@ -293,6 +293,7 @@ export class SimulatedFleet {
         onLogs: () => undefined,
         onDrainProgress: () => undefined,
         onLeaving: () => undefined,
+        onSelfTest: () => undefined,
         onClosed: (of) => this.#registry.remove(of),
       },
       log,

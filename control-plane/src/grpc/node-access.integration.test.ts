@@ -79,6 +79,7 @@ async function startReplica(options: { hearsNotices?: boolean; signs?: boolean }
         onLogs: () => {},
         onDrainProgress: () => {},
         onLeaving: () => {},
+        onSelfTest: () => {},
       },
       onClosed: (session) => registry.remove(session),
     },

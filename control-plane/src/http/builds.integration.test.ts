@@ -59,6 +59,7 @@ class Builder {
         onUnclaimedResult: () => {},
         onDrainProgress: () => {},
         onLeaving: () => {},
+        onSelfTest: () => {},
         onLogs: () => {},
         onClosed: (session) => plane.registry.remove(session),
       },

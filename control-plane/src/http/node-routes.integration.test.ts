@@ -44,7 +44,7 @@ describe('the nodes API', () => {
       { write: (messages) => sent.push(...messages) > 0, end: () => {} },
       {
         ...{ onCapacity: () => {}, onUnclaimedResult: () => {}, onLogs: () => {} },
-        ...{ onDrainProgress: () => {}, onLeaving: () => {} },
+        ...{ onDrainProgress: () => {}, onLeaving: () => {}, onSelfTest: () => {} },
         onClosed: (closed) => plane.registry.remove(closed),
       },
       pino({ level: 'silent' }),

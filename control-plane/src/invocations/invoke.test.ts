@@ -155,6 +155,7 @@ function system(options: SystemOptions = {}) {
         onUnclaimedResult: (from, end) => recordUnclaimedResult(journal, from, end),
         onDrainProgress: () => {},
         onLeaving: () => {},
+        onSelfTest: () => {},
         onLogs: () => {},
         onClosed: (closed) => registry.remove(closed),
       },

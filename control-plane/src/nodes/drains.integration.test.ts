@@ -89,6 +89,7 @@ class Replica {
         onUnclaimedResult: () => {},
         onDrainProgress: (from, progress) => void this.reports.receive(from, progress),
         onLeaving: () => {},
+        onSelfTest: () => {},
         onLogs: () => {},
         onClosed: (closed) => this.registry.remove(closed),
       },

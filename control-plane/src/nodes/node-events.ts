@@ -12,7 +12,8 @@ export type NodeEventKind =
   | 'drain-completed'
   | 'drain-cancelled'
   | 'drain-lost'
-  | 'leaving';
+  | 'leaving'
+  | 'self-test-failed';
 
 /** What happened to a node, once. */
 export interface NodeEvent {

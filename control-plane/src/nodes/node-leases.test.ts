@@ -50,6 +50,7 @@ function replica() {
         onLogs: () => {},
         onDrainProgress: () => {},
         onLeaving: () => {},
+        onSelfTest: () => {},
         onClosed: () => registry.remove(session),
       },
       log,

@@ -107,6 +107,8 @@ export class NodeRegistry {
   /** Whether new work may be given to the node: in service, and heard of lately. */
   isEligible(session: NodeSession): boolean {
     if (session.closed || session.leaving || session.silentMs >= SUSPECT_MS) return false;
+    // No kind of sandbox has passed the agent's own tests.
+    if (session.hello.isolation.length === 0) return false;
     return !this.#ineligible.has(session.nodeId);
   }
 

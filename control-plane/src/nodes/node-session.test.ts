@@ -73,6 +73,7 @@ function session(spec = SPEC) {
       onUnclaimedResult: (_session, end) => unclaimed.push(end),
       onDrainProgress: () => {},
       onLeaving: () => {},
+      onSelfTest: () => {},
       onLogs: () => {},
       onClosed: () => {
         closed += 1;

@@ -18,6 +18,7 @@ import {
   RefusalReason,
   type ResponseChunk,
   type ResponseEnd,
+  type SelfTestCheck,
   type VersionSpec,
   type WarmFloor,
 } from '@lambda-fleet/proto';
@@ -50,6 +51,8 @@ export interface SessionEvents {
   onDrainProgress(session: NodeSession, progress: DrainProgress): void;
   /** Its agent is being stopped, and ends what runs within `boundMs`. */
   onLeaving(session: NodeSession, boundMs: number): void;
+  /** What the agent has tried so far, in all. */
+  onSelfTest(session: NodeSession, checks: readonly SelfTestCheck[]): void;
   onClosed(session: NodeSession, reason: string): void;
 }
 
@@ -280,6 +283,9 @@ export class NodeSession {
         if (this.#leaving) return;
         this.#leaving = true;
         this.events.onLeaving(this, body.value.boundMs);
+        return;
+      case 'selfTest':
+        this.events.onSelfTest(this, body.value.checks);
         return;
       case 'buildLog':
         this.builds.receiveLog(body.value);

@@ -52,6 +52,27 @@ describe('NodeStore', () => {
     });
   });
 
+  it('keeps what an agent has tried, bounded, and says once in the events what failed', async () => {
+    await store.recordHello('node-tried', hello('1'));
+    const passed = { isolation: 'runc', check: 'start', passed: true, detail: '', ms: 400 };
+    const failed = { isolation: 'gvisor', check: 'memory-limit', passed: false, detail: 'x'.repeat(9_000), ms: 70 };
+    const many = Array.from({ length: 200 }, () => failed);
+    await store.recordSelfTest('node-tried', [passed]);
+    for (let n = 0; n < 2; n += 1) await store.recordSelfTest('node-tried', [passed, failed]);
+    expect((await store.get('default', 'node-tried')).selfTest).toEqual([
+      passed,
+      { ...failed, detail: 'x'.repeat(500) },
+    ]);
+    const history = await events.list('default', 'node-tried', { limit: 10 });
+    expect(history.map(({ kind, detail }) => [kind, detail.failed])).toEqual([
+      ['self-test-failed', 'gvisor: memory-limit'],
+      ['connected', undefined],
+    ]);
+    await store.recordSelfTest('node-tried', many);
+    expect((await store.get('default', 'node-tried')).selfTest).toHaveLength(64);
+    await store.recordSelfTest('node-unknown', [failed]);
+  });
+
   it('keeps a cordon whatever the node says, and records it once', async () => {
     await store.setEligible('default', 'node-2', false);
     await store.setEligible('default', 'node-2', false);

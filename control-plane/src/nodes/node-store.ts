@@ -5,6 +5,7 @@ import type { Sql } from '../db/connection-target.js';
 import type { Database } from '../db/database.js';
 import type { DrainResult, SelfTestCheck } from '../db/node-tables.js';
 import { notice } from '../db/notification-listener.js';
+import { storableText } from '../db/storable-text.js';
 import { insertEvents } from './node-events.js';
 
 /** The project that owns the fleet's nodes. */
@@ -53,7 +54,7 @@ export class NodeStore {
   /** Records what a node said of itself, and that it connected. Changes nothing that operators decide. */
   async recordHello(nodeId: string, hello: Hello): Promise<void> {
     const { labels, isolation, runtimes, architecture, agentVersion, bootId, selfTest } = hello;
-    const checks = selfTest.length === 0 ? null : selfTest.map((check) => ({ ...check }));
+    const checks = selfTest.length === 0 ? null : storableChecks(selfTest);
     await this.database.run(
       'record node',
       (sql) => sql`
@@ -72,6 +73,22 @@ export class NodeStore {
         )
         ${insertEvents(sql, 'changed', 'connected', { agentVersion, bootId })}`,
     );
+  }
+
+  /** Records what its agent has tried; once more when it is not known yet. */
+  async recordSelfTest(nodeId: string, checks: readonly SelfTestCheck[]): Promise<void> {
+    const stored = storableChecks(checks);
+    const failed = stored
+      .flatMap(({ isolation, check, passed }) => (passed ? [] : [`${isolation}: ${check}`]))
+      .join(', ');
+    await this.database.run('record self-test', (sql) => {
+      const change = sql`
+        update nodes set self_test = ${sql.json(stored)}
+        where id = ${nodeId} and self_test is distinct from ${sql.json(stored)}::jsonb
+        returning id, project_id`;
+      if (failed === '') return change;
+      return sql`with changed as (${change}) ${insertEvents(sql, 'changed', 'self-test-failed', { failed })}`;
+    });
   }
 
   /**
@@ -124,6 +141,18 @@ export class NodeStore {
         order by n.id`,
     );
   }
+}
+
+/** An agent tries a few kinds of sandbox, in a few ways each. */
+const CHECKS_MAX = 64;
+const TEXT_MAX = 500;
+
+/** What an agent says is bounded before it is stored. */
+function storableChecks(checks: readonly SelfTestCheck[]) {
+  const text = (value: string): string => storableText(value.slice(0, TEXT_MAX));
+  return checks.slice(0, CHECKS_MAX).map(({ isolation, check, passed, detail, ms }) => ({
+    ...{ isolation: text(isolation), check: text(check), passed, detail: text(detail), ms },
+  }));
 }
 
 export function nodeNotFound(nodeId: string): FleetError {

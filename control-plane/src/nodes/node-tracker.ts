@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Backoff } from '@lambda-fleet/common/backoff';
 import type { Logger } from '@lambda-fleet/common/logger';
+import type { SelfTestCheck } from '@lambda-fleet/proto';
 import type { NodeEvents } from './node-events.js';
 import type { NodeSession } from './node-session.js';
 import type { NodeStore } from './node-store.js';
@@ -27,6 +28,13 @@ export class NodeTracker {
   /** Its agent is being stopped. */
   leaving({ nodeId }: NodeSession, boundMs: number): void {
     void this.#note(nodeId, 'leaving', { boundMs });
+  }
+
+  /** Its agent has tried what it offers. It says so again after its next Hello, so once is enough. */
+  selfTested({ nodeId }: NodeSession, checks: readonly SelfTestCheck[]): void {
+    this.options.store.recordSelfTest(nodeId, checks).catch((err: unknown) => {
+      this.options.log.warn({ err, node: nodeId }, 'self_test_not_recorded');
+    });
   }
 
   disconnected({ nodeId }: NodeSession, reason: string): void {

@@ -55,6 +55,7 @@ describe('work that an agent has when it connects', () => {
         onLogs: () => {},
         onDrainProgress: () => {},
         onLeaving: () => {},
+        onSelfTest: () => {},
         onClosed: () => {},
       },
       log,

@@ -43,10 +43,10 @@ function system() {
   return { ledger, view, candidates };
 }
 
-function connect(nodeId: string, capacity: Partial<Capacity> = {}): NodeSession {
+function connect(nodeId: string, capacity: Partial<Capacity> = {}, isolation = HELLO.isolation): NodeSession {
   const session = new NodeSession(
     nodeId,
-    { ...HELLO, capacity: { ...CAPACITY, ...capacity } },
+    { ...HELLO, isolation, capacity: { ...CAPACITY, ...capacity } },
     { write: () => true, end: () => {} },
     {
       onCapacity: (of) => registry.capacityChanged(of),
@@ -54,6 +54,7 @@ function connect(nodeId: string, capacity: Partial<Capacity> = {}): NodeSession 
       onLogs: () => {},
       onDrainProgress: () => {},
       onLeaving: () => {},
+      onSelfTest: () => {},
       onClosed: (of) => registry.remove(of),
     },
     log,
@@ -177,3 +178,10 @@ const REQUEST = {
 const END = {
   ...{ epoch: 1, versionId: 'v', outcome: Outcome.SUCCESS, body: Buffer.alloc(0), bodyBytes: 0, bodyStreamed: false },
 } as unknown as ResponseEnd;
+
+it('gives nothing to a node of which no kind of sandbox has passed its tests', () => {
+  const { candidates } = system();
+  const session = connect('a', {}, []);
+  expect(registry.isEligible(session)).toBe(false);
+  expect(candidates()).toEqual([]);
+});

@@ -75,7 +75,13 @@ class FleetOfTwo {
       { write, end: () => {} },
       {
         onCapacity: () => this.floors.capacityReported(),
-        ...{ onUnclaimedResult: () => {}, onLogs: () => {}, onDrainProgress: () => {}, onLeaving: () => {} },
+        ...{
+          onUnclaimedResult: () => {},
+          onLogs: () => {},
+          onDrainProgress: () => {},
+          onLeaving: () => {},
+          onSelfTest: () => {},
+        },
         onClosed: (session) => this.registry.remove(session),
       },
       log,

@@ -8,6 +8,7 @@ import type {
   InvocationRef,
   Leaving,
   ResponseEnd,
+  SelfTestCheck,
   WarmFloor,
   Welcome,
 } from '@lambda-fleet/proto';
@@ -183,6 +184,10 @@ export class AgentLinks {
       const capacity = this.capacity();
       for (const link of this.ready()) link.reportCapacity(capacity);
     }, CAPACITY_LINGER_MS);
+  }
+
+  reportSelfTest(checks: SelfTestCheck[]): void {
+    for (const link of this.ready()) link.reportSelfTest(checks);
   }
 
   /** What Hello says has changed. Ends all sessions; the next ones begin with a new Hello. */

@@ -9,6 +9,7 @@ import {
   type Leaving,
   RefusalReason,
   type ResponseEnd,
+  type SelfTestCheck,
   type VersionSpec,
   type Welcome,
 } from '@lambda-fleet/proto';
@@ -134,6 +135,10 @@ export class Link implements InvocationSink {
 
   reportDrain(progress: DrainProgress): void {
     this.readySession?.send({ message: { $case: 'drainProgress', value: progress } }, 96);
+  }
+
+  reportSelfTest(checks: SelfTestCheck[]): void {
+    this.readySession?.send({ message: { $case: 'selfTest', value: { checks } } }, 256 * checks.length);
   }
 
   /** Says that this agent is being stopped. */

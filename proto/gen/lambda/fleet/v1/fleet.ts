@@ -477,6 +477,7 @@ export interface AgentMessage {
     | { $case: "logBatch"; value: LogBatch }
     | { $case: "drainProgress"; value: DrainProgress }
     | { $case: "leaving"; value: Leaving }
+    | { $case: "selfTest"; value: SelfTest }
     | { $case: "buildLog"; value: BuildLog }
     | { $case: "buildEnd"; value: BuildEnd }
     | undefined;
@@ -540,6 +541,11 @@ export interface Hello {
 export interface Hello_LabelsEntry {
   key: string;
   value: string;
+}
+
+/** SelfTest replaces what Hello said of it, as soon as more was tried. */
+export interface SelfTest {
+  checks: SelfTestCheck[];
 }
 
 export interface SelfTestCheck {
@@ -1089,6 +1095,9 @@ export const AgentMessage: MessageFns<AgentMessage> = {
       case "leaving":
         Leaving.encode(message.message.value, writer.uint32(66).fork()).join();
         break;
+      case "selfTest":
+        SelfTest.encode(message.message.value, writer.uint32(74).fork()).join();
+        break;
       case "buildLog":
         BuildLog.encode(message.message.value, writer.uint32(162).fork()).join();
         break;
@@ -1176,6 +1185,14 @@ export const AgentMessage: MessageFns<AgentMessage> = {
             message.message = { $case: "leaving", value: Leaving.decode(reader, reader.uint32()) };
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.message = { $case: "selfTest", value: SelfTest.decode(reader, reader.uint32()) };
+            continue;
+          }
           case 20: {
             if (tag !== 162) {
               break;
@@ -1230,6 +1247,10 @@ export const AgentMessage: MessageFns<AgentMessage> = {
         ? { $case: "drainProgress", value: DrainProgress.fromJSON(object.drain_progress) }
         : isSet(object.leaving)
         ? { $case: "leaving", value: Leaving.fromJSON(object.leaving) }
+        : isSet(object.selfTest)
+        ? { $case: "selfTest", value: SelfTest.fromJSON(object.selfTest) }
+        : isSet(object.self_test)
+        ? { $case: "selfTest", value: SelfTest.fromJSON(object.self_test) }
         : isSet(object.buildLog)
         ? { $case: "buildLog", value: BuildLog.fromJSON(object.buildLog) }
         : isSet(object.build_log)
@@ -1260,6 +1281,8 @@ export const AgentMessage: MessageFns<AgentMessage> = {
       obj.drainProgress = DrainProgress.toJSON(message.message.value);
     } else if (message.message?.$case === "leaving") {
       obj.leaving = Leaving.toJSON(message.message.value);
+    } else if (message.message?.$case === "selfTest") {
+      obj.selfTest = SelfTest.toJSON(message.message.value);
     } else if (message.message?.$case === "buildLog") {
       obj.buildLog = BuildLog.toJSON(message.message.value);
     } else if (message.message?.$case === "buildEnd") {
@@ -1319,6 +1342,12 @@ export const AgentMessage: MessageFns<AgentMessage> = {
       case "leaving": {
         if (object.message?.value !== undefined && object.message?.value !== null) {
           message.message = { $case: "leaving", value: Leaving.fromPartial(object.message.value) };
+        }
+        break;
+      }
+      case "selfTest": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "selfTest", value: SelfTest.fromPartial(object.message.value) };
         }
         break;
       }
@@ -2164,6 +2193,75 @@ export const Hello_LabelsEntry: MessageFns<Hello_LabelsEntry> = {
     const message = createBaseHello_LabelsEntry();
     message.key = object.key ?? "";
     message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseSelfTest(): SelfTest {
+  return { checks: [] };
+}
+
+export const SelfTest: MessageFns<SelfTest> = {
+  encode(message: SelfTest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.checks) {
+      SelfTestCheck.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SelfTest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSelfTest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.checks.push(SelfTestCheck.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SelfTest {
+    return {
+      checks: globalThis.Array.isArray(object?.checks) ? object.checks.map((e: any) => SelfTestCheck.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: SelfTest): unknown {
+    const obj: any = {};
+    if (message.checks?.length) {
+      obj.checks = message.checks.map((e) => SelfTestCheck.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SelfTest>): SelfTest {
+    return SelfTest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SelfTest>): SelfTest {
+    const message = createBaseSelfTest();
+    message.checks = object.checks?.map((e) => SelfTestCheck.fromPartial(e)) || [];
     return message;
   },
 };
