@@ -24,6 +24,7 @@ import {
 } from '@lambda-fleet/proto';
 import type { AttemptClaim, AttemptGrants } from './attempt-grants.js';
 import { Dispatch, type DispatchAnswer, type DispatchRequest } from './dispatch.js';
+import { EMPTY_CAPACITY } from './empty-capacity.js';
 import { SessionBuilds } from './session-builds.js';
 import { ToldVersions } from './told-versions.js';
 import { Unacknowledged } from './unacknowledged.js';
@@ -106,7 +107,7 @@ export class NodeSession {
       batchBytesMax: FRAME_BYTES_MAX,
     });
     this.#had = new Set([...hello.running, ...hello.keptResults].map(refKey));
-    this.#capacity = hello.capacity ?? emptyCapacity();
+    this.#capacity = hello.capacity ?? EMPTY_CAPACITY;
     this.#indexSandboxes();
   }
 
@@ -387,16 +388,4 @@ const refKey = ({ invocationId, epoch }: InvocationRef): string => `${invocation
 
 function toPayloadFrame({ invocationId, epoch }: InvocationRef, data: Buffer): ControlFrame {
   return { messages: [{ message: { $case: 'payloadChunk', value: { invocationId, epoch, data } } }] };
-}
-
-function emptyCapacity(): Capacity {
-  return {
-    memoryBytesTotal: 0,
-    memoryBytesFree: 0,
-    slotsTotal: 0,
-    slotsFree: 0,
-    versions: [],
-    blanks: [],
-    sandboxesLeaked: 0,
-  };
 }
