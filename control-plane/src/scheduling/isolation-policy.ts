@@ -4,7 +4,7 @@ import type { ClusterView } from './cluster-view.js';
 export const ISOLATION_POLICIES = ['gvisor', 'runc'] as const;
 export type IsolationPolicyName = (typeof ISOLATION_POLICIES)[number];
 
-/** What nodes offer changes when one comes or goes; asking all of them for every invocation would be the dearest part of it. */
+/** How long an answer is good for when nobody says that a node came or changed. */
 const BELIEVED_MS = 100;
 
 /**
