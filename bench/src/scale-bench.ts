@@ -120,7 +120,7 @@ function timeFloors({ view }: SimulatedFleet, { functions }: FunctionMix): numbe
   const startedAt = performance.now();
   for (let n = 0; n < FLOORS; n += 1) {
     const version = functions[n % functions.length]?.version;
-    if (version !== undefined) assignFloors(view, version.spec, 'runc', FLOOR_SANDBOXES);
+    if (version !== undefined) assignFloors(view, version.spec, 'runc', FLOOR_SANDBOXES, []);
   }
   return rounded(performance.now() - startedAt);
 }

@@ -34,6 +34,7 @@ ALTER TABLE "nodes" ADD COLUMN "drain_deadline_at" timestamp with time zone;--> 
 ALTER TABLE "nodes" ADD COLUMN "drain_ended_at" timestamp with time zone;--> statement-breakpoint
 ALTER TABLE "nodes" ADD COLUMN "drain_message" text;--> statement-breakpoint
 ALTER TABLE "nodes" ADD COLUMN "drain_result" jsonb;--> statement-breakpoint
+ALTER TABLE "versions" ADD COLUMN "labels" jsonb DEFAULT '{}'::jsonb NOT NULL;--> statement-breakpoint
 ALTER TABLE "join_tokens" ADD CONSTRAINT "join_tokens_project_id_projects_project_id_fk" FOREIGN KEY ("project_id") REFERENCES "public"."projects"("project_id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 ALTER TABLE "node_events" ADD CONSTRAINT "node_events_project_id_projects_project_id_fk" FOREIGN KEY ("project_id") REFERENCES "public"."projects"("project_id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 ALTER TABLE "node_events" ADD CONSTRAINT "node_events_node_id_nodes_id_fk" FOREIGN KEY ("node_id") REFERENCES "public"."nodes"("id") ON DELETE cascade ON UPDATE no action;--> statement-breakpoint

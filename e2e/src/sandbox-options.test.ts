@@ -119,7 +119,7 @@ describe('a fleet with containers', () => {
 
 describe('a fleet of plain processes', () => {
   beforeAll(async () => {
-    fleet = await Fleet.start({ driver: 'process' });
+    fleet = await Fleet.start({ driver: 'process', env: { LAMBDA_LABELS: 'zone=a,disk=ssd' } });
   });
   afterAll(() => fleet?.dispose());
 
@@ -128,5 +128,12 @@ describe('a fleet of plain processes', () => {
     expect([answer.status, answer.text]).toEqual([503, expect.stringContaining('with isolation gvisor')]);
     expect((await deploy('auto')).status).toBe(201);
     expect((await invoke('auto')).headers['x-lambda-isolation']).toBe('none');
+  });
+
+  it('runs a function that asks for labels where a node has them, and nowhere else', async () => {
+    expect((await deploy('labelled', { labels: { zone: 'a', disk: 'ssd' } })).status).toBe(201);
+    expect((await invoke('labelled')).status).toBe(200);
+    const elsewhere = await deploy('elsewhere', { labels: { zone: 'b' } });
+    expect([elsewhere.status, elsewhere.text]).toEqual([503, expect.stringContaining('the labels zone=b')]);
   });
 });

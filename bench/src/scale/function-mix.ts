@@ -81,7 +81,7 @@ export function callDurationMs({ durationMs }: SimulatedFunction, random: Random
 function demandOf({ spec, isolation }: ResolvedVersion): Demand {
   return {
     ...{ functionId: spec.functionId, versionId: spec.versionId, runtime: spec.runtime, isolation },
-    ...{ network: spec.network, architecture: '', memoryMb: spec.memoryMb, concurrency: 1 },
+    ...{ network: spec.network, architecture: '', labels: [], memoryMb: spec.memoryMb, concurrency: 1 },
     amount: { memoryBytes: spec.memoryMb * BYTES_PER_MB, milliSlots: 1_000 },
   };
 }
@@ -93,7 +93,14 @@ function recordOf(name: string, random: Random): FunctionRecord {
     ...{ runtime: random.below(3) === 0 ? 'python' : 'nodejs', handler: 'index.handler', isolation: 'auto' },
     ...{ memoryMb: MEMORY_MB[random.below(MEMORY_MB.length)], cpus: 1, timeoutMs: 900_000, initTimeoutMs: 10_000 },
     ...{ keepAliveMs: 600_000, environment: { STAGE: 'production', TABLE: `table-of-${name}` }, network: 'none' },
-    ...{ egressHosts: [], concurrency: 1, keepRunning: false, provisionedConcurrency: 0, keepPayloads: true },
+    ...{
+      egressHosts: [],
+      labels: {},
+      concurrency: 1,
+      keepRunning: false,
+      provisionedConcurrency: 0,
+      keepPayloads: true,
+    },
     ...{ httpAuth: 'key', asyncMaxAgeMs: 0, createdAt: new Date(0), updatedAt: new Date(0) },
   } as unknown as FunctionRecord;
 }

@@ -17,6 +17,7 @@ describe('lambda.json', () => {
     ['{ "handler": "index", "runtime": "nodejs" }', '"handler" must be a file and an export'],
     ['{ "handler": "two words", "runtime": "provided" }', '"handler" must be a file and an export'],
     ['{ "environment": { "A": 1 } }', '"environment" must be an object whose values are strings'],
+    ['{ "labels": { "zone": 1 } }', '"labels" must be an object whose values are strings'],
     ['{ "environment": [] }', '"environment" must be an object'],
     ['{ "image": { "port": 0 } }', '"image" must be an object, as in'],
     ['{ "image": { "prot": 8080 } }', '"image" must be an object'],

@@ -29,6 +29,7 @@ export interface Definition {
   readonly isolation?: 'auto' | 'gvisor' | 'runc';
   readonly network?: 'none' | 'egress';
   readonly egressHosts?: readonly string[];
+  readonly labels?: Readonly<Record<string, string>>;
   readonly concurrency?: number;
   readonly keepRunning?: boolean;
   readonly provisionedConcurrency?: number;
@@ -138,6 +139,14 @@ const FIELDS: Readonly<Record<keyof LambdaJson, Field>> = {
   egressHosts: {
     mustBe: 'a list of host names, as in ["api.example.com"]',
     accepts: (value) => Array.isArray(value) && value.every((host) => typeof host === 'string'),
+  },
+  labels: {
+    mustBe: 'an object whose values are strings, as in {"zone": "a"}',
+    accepts: (value) =>
+      typeof value === 'object' &&
+      value !== null &&
+      !Array.isArray(value) &&
+      Object.values(value).every((entry) => typeof entry === 'string'),
   },
   concurrency: number('a whole number of invocations', 1, 1_000),
   keepRunning: { mustBe: 'true or false', accepts: (value) => typeof value === 'boolean' },

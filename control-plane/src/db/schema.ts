@@ -184,6 +184,8 @@ export const versions = pgTable(
       .notNull()
       .default('none'),
     egressHosts: jsonb('egress_hosts').$type<string[]>().notNull().default([]),
+    /** That a node must have. */
+    labels: jsonb('labels').$type<Record<string, string>>().notNull().default({}),
     concurrency: integer('concurrency').notNull().default(1),
     keepRunning: boolean('keep_running').notNull().default(false),
     provisionedConcurrency: integer('provisioned_concurrency').notNull().default(0),

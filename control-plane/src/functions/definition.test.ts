@@ -16,7 +16,7 @@ describe('a definition', () => {
         cpus: 1,
       },
       ...{ timeoutMs: 30_000, initTimeoutMs: 10_000, keepAliveMs: 600_000, environment: {} },
-      ...{ isolation: 'auto', network: 'none', egressHosts: [], concurrency: 1, keepRunning: false },
+      ...{ isolation: 'auto', network: 'none', egressHosts: [], labels: {}, concurrency: 1, keepRunning: false },
       ...{ provisionedConcurrency: 0, keepPayloads: true, imageSettings: {} },
     });
     expect(configOf('f', { runtime: 'python3.11' }).handler).toBe('main.handler');
@@ -44,6 +44,14 @@ describe('a definition', () => {
       { egressHosts: ['*.example.com'] },
       'invalid_request',
       'egressHosts[0] must be a host name in lower case, like "api.example.com".',
+    ],
+    [{ labels: { zone: 1 } }, 'invalid_request', 'labels.zone must be text.'],
+    [{ labels: { zone: 'a b' } }, 'invalid_request', 'labels.zone must be at most 63 letters'],
+    [{ labels: { 'a=b': 'c' } }, 'invalid_request', 'labels must have keys of 1 to 63 letters'],
+    [
+      { labels: Object.fromEntries(Array.from({ length: 17 }, (_, n) => [`k${n}`, ''])) },
+      'invalid_request',
+      'labels must be at most 16 labels.',
     ],
     [{ memoryMb: 5 }, 'invalid_request', 'memoryMb must be a whole number of megabytes from 64 to 10240.'],
     [{ memoryMb: '512' }, 'invalid_request', 'memoryMb must be'],

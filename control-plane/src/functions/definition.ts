@@ -21,6 +21,8 @@ export interface FunctionConfig {
   readonly network: 'none' | 'egress';
   /** With `egress`: the only hosts it reaches; empty is every public address. */
   readonly egressHosts: readonly string[];
+  /** Of the nodes that it may run on: they must have all of them. */
+  readonly labels: Readonly<Record<string, string>>;
   /** Invocations at once in one sandbox. */
   readonly concurrency: number;
   /** Idle sandboxes are not frozen. */
@@ -78,6 +80,24 @@ const environment = z
 /** Names, not patterns: what a function may reach should be readable. The port is any. */
 const EGRESS_HOST = /^(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*$/;
 const EGRESS_HOSTS_MAX = 50;
+
+const LABELS_MAX = 16;
+
+const labels = z
+  .record(
+    z.string(),
+    z.string('must be text').regex(/^[A-Za-z0-9._-]{0,63}$/, 'must be at most 63 letters, digits, ".", "_" or "-"'),
+    'must be an object whose values are strings',
+  )
+  .superRefine((given, context) => {
+    const keys = Object.keys(given);
+    if (keys.length > LABELS_MAX) context.addIssue({ code: 'custom', message: `must be at most ${LABELS_MAX} labels` });
+    for (const key of keys) {
+      if (/^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$/.test(key)) continue;
+      const message = `must have keys of 1 to 63 letters, digits, ".", "_", "/" or "-", not "${key.slice(0, 64)}"`;
+      return context.addIssue({ code: 'custom', message });
+    }
+  });
 
 const egressHosts = z
   .array(z.string('must be text').regex(EGRESS_HOST, 'must be a host name in lower case, like "api.example.com"'))
@@ -141,6 +161,7 @@ export const definitionFields = {
   isolation: z.enum(['auto', 'gvisor', 'runc'], 'must be "auto", "gvisor" or "runc"').optional(),
   network: z.enum(['none', 'egress'], 'must be "none" or "egress"').optional(),
   egressHosts: egressHosts.optional(),
+  labels: labels.optional(),
   concurrency: wholeNumber(1, 1_000, 'invocations'),
   keepRunning: z.boolean('must be true or false').optional(),
   provisionedConcurrency: wholeNumber(0, 1_000, 'sandboxes'),
@@ -163,6 +184,7 @@ const DEFAULTS = {
   isolation: 'auto',
   network: 'none',
   egressHosts: [],
+  labels: {},
   concurrency: 1,
   keepRunning: false,
   provisionedConcurrency: 0,
@@ -212,6 +234,7 @@ export function configOf(name: string, changes: DefinitionChanges, existing?: Fu
     isolation: changes.isolation ?? base.isolation,
     network: changes.network ?? base.network,
     egressHosts: changes.egressHosts ?? base.egressHosts,
+    labels: changes.labels ?? base.labels,
     concurrency,
     keepRunning: changes.keepRunning ?? base.keepRunning,
     provisionedConcurrency: changes.provisionedConcurrency ?? base.provisionedConcurrency,

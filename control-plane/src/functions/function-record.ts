@@ -44,6 +44,7 @@ export function resolvedVersionOf(
     isolation: record.isolation,
     provisionedConcurrency: record.provisionedConcurrency,
     limits: concurrencyLimits(record.id, record.projectId, reservedConcurrency, maximumConcurrency),
+    labels: Object.entries(record.labels).map(([key, value]) => `${key}=${value}`),
     keepPayloads: record.keepPayloads,
     asyncMaxAgeMs: record.asyncMaxAgeMs,
     spec: {

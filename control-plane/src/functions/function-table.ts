@@ -99,10 +99,10 @@ export class FunctionTable {
     return this.database.run(
       'list needs of functions',
       (sql) => sql<FunctionNeeds[]>`
-        select min(f.name) as function_name, v.runtime, v.isolation, v.network,
+        select min(f.name) as function_name, v.runtime, v.isolation, v.network, v.labels,
           coalesce(v.image->>'architecture', '') as architecture
         from functions f join versions v on v.id = f.latest_version_id
-        group by v.runtime, v.isolation, v.network, coalesce(v.image->>'architecture', '')`,
+        group by v.runtime, v.isolation, v.network, v.labels, coalesce(v.image->>'architecture', '')`,
     );
   }
 
@@ -218,7 +218,7 @@ function columns(sql: Sql) {
     v.id as version_id, v.number as version, v.runtime, v.handler, v.memory_mb, v.cpus, v.timeout_ms,
     v.init_timeout_ms, v.keep_alive_ms, v.environment, v.artifact_sha256, v.artifact_bytes,
     v.isolation, v.network, v.egress_hosts, v.concurrency, v.keep_running, v.provisioned_concurrency, v.image,
-    v.image_settings`;
+    v.image_settings, v.labels`;
 }
 
 function insertVersion(sql: Sql, draft: FunctionDraft) {
@@ -226,7 +226,7 @@ function insertVersion(sql: Sql, draft: FunctionDraft) {
     insert into versions (
       id, project_id, function_id, number, runtime, handler, memory_mb, cpus, timeout_ms, init_timeout_ms,
       keep_alive_ms, environment, artifact_sha256, artifact_bytes, isolation, network, egress_hosts, concurrency,
-      keep_running, provisioned_concurrency, image, image_settings
+      keep_running, provisioned_concurrency, image, image_settings, labels
     )
     select
       ${draft.versionId}::uuid, ${draft.projectId}, f.id, ${draft.version}::integer, ${draft.runtime}, ${draft.handler},
@@ -235,7 +235,7 @@ function insertVersion(sql: Sql, draft: FunctionDraft) {
       ${draft.artifactSha256}, ${draft.artifactBytes}::bigint, ${draft.isolation}, ${draft.network},
       ${sql.json([...draft.egressHosts])}::jsonb, ${draft.concurrency}::integer, ${draft.keepRunning}::boolean,
       ${draft.provisionedConcurrency}::integer, ${draft.image === null ? null : jsonOf(sql, draft.image)}::jsonb,
-      ${jsonOf(sql, draft.imageSettings)}::jsonb
+      ${jsonOf(sql, draft.imageSettings)}::jsonb, ${sql.json({ ...draft.labels })}::jsonb
     from f returning *`;
 }
 

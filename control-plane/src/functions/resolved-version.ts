@@ -12,6 +12,8 @@ export interface ResolvedVersion {
   readonly provisionedConcurrency: number;
   /** How often it may run at once, and in whose share that counts. */
   readonly limits: ConcurrencyLimits;
+  /** Labels that a node must have, `key=value`. */
+  readonly labels: readonly string[];
   /** Whether executions keep the event and the result. */
   readonly keepPayloads: boolean;
   /** Milliseconds after which an async invocation that has not been run is given up. */

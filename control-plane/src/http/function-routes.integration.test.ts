@@ -62,6 +62,15 @@ describe('the functions API', () => {
     expect((await plane.call('DELETE', '/api/functions/life')).status).toBe(404);
   });
 
+  it('keeps the labels that a node must have with each version', async () => {
+    const labels = { zone: 'a', disk: 'ssd' };
+    const created = await plane.call('POST', '/api/functions', { name: 'labelled', labels, code });
+    expect(created).toMatchObject({ status: 201, body: { labels } });
+    expect((await plane.call('PATCH', '/api/functions/labelled', { cpus: 2 })).body).toMatchObject({ labels });
+    const changed = await plane.call('PATCH', '/api/functions/labelled', { labels: {} });
+    expect(changed.body.labels).toEqual({});
+  });
+
   it('PUT creates a function that does not exist, and needs code for it', async () => {
     const refused = await plane.call('PUT', '/api/functions/fresh', { memoryMb: 128 });
     expect(refused).toMatchObject({ status: 400, body: { error: { details: { field: 'code' } } } });

@@ -33,10 +33,11 @@ const replacement = z.strictObject(
 );
 const codeOnly = z.strictObject({ code: inlineCode }, 'must be an object');
 const { runtime, handler, memoryMb, cpus, timeoutMs, initTimeoutMs, environment } = definitionFields;
-const { isolation, network, egressHosts } = definitionFields;
+const { isolation, network, egressHosts, labels } = definitionFields;
 const testRun = z.strictObject(
   {
     ...{ runtime, handler, memoryMb, cpus, timeoutMs, initTimeoutMs, environment, isolation, network, egressHosts },
+    labels,
     code: inlineCode,
     event: z.unknown().optional(),
     http: z.boolean('must be true or false').optional(),
@@ -52,12 +53,14 @@ export function functionRoutes(options: FunctionRoutesOptions): readonly ApiRout
     const { keepAliveMs, environment, artifactSha256, artifactBytes, createdAt, updatedAt } = record;
     const { isolation, network, egressHosts, concurrency, keepRunning, provisionedConcurrency, keepPayloads } = record;
     const { reservedConcurrency, maximumConcurrency } = record;
+    const { labels } = record;
     const image = record.image === null ? undefined : imageSpecOf(record.image, record.imageSettings);
     return {
       ...{ id, name, route, httpAuth, url: functionUrl(name), version, runtime, handler, memoryMb, cpus },
       ...{ timeoutMs, initTimeoutMs, keepAliveMs, environment, codeSha256: artifactSha256, codeBytes: artifactBytes },
       ...{ isolation, network, egressHosts, concurrency, keepRunning, provisionedConcurrency, keepPayloads },
       ...{ reservedConcurrency, maximumConcurrency },
+      labels,
       packageType: image === undefined ? 'zip' : 'image',
       ...(image && {
         image: {

@@ -40,6 +40,7 @@ const VERSION: ResolvedVersion = {
   isolation: 'auto',
   provisionedConcurrency: 0,
   limits: concurrencyLimits(FUNCTION_ID, 'default', null, null),
+  labels: [],
   keepPayloads: true,
   asyncMaxAgeMs: 0,
   spec: {
@@ -129,13 +130,14 @@ function system(options: SystemOptions = {}) {
     behave: (invoke: InvokeMessage, session: NodeSession) => void,
     slots = 4,
     isolation = ['runc'],
+    labels: Record<string, string> = {},
   ) {
     const invokes: InvokeMessage[] = [];
     const acknowledged: string[] = [];
     const cancelled: string[] = [];
     const session: NodeSession = new NodeSession(
       nodeId,
-      { ...hello(slots), isolation },
+      { ...hello(slots), isolation, labels },
       {
         write: (messages: ControlMessage[]) => {
           for (const { message } of messages) {
@@ -395,6 +397,18 @@ describe('invoke', () => {
     expect(await invoke(python, request())).toMatchObject({
       outcome: 'not_started',
       reason: 'No connected node offers the runtime python.',
+    });
+  });
+
+  it('runs a function only on nodes with the labels that it asks for', async () => {
+    const { invoke, connect } = system();
+    connect('plain', succeed);
+    connect('there', succeed, 4, ['runc'], { zone: 'a', disk: 'ssd' });
+    const labelled = { ...VERSION, labels: ['zone=a'] };
+    for (let n = 0; n < 5; n += 1) expect(await invoke(labelled, request())).toMatchObject({ nodeId: 'there' });
+    expect(await invoke({ ...VERSION, labels: ['zone=a', 'zone=b'] }, request())).toMatchObject({
+      outcome: 'not_started',
+      reason: 'No connected node offers the runtime nodejs with isolation runc and the labels zone=a, zone=b.',
     });
   });
 

@@ -159,7 +159,7 @@ async function dispatchTo(
 }
 
 /** What one invocation needs: its part of a sandbox, where several share one, or a node for itself. */
-function demandOf({ spec, isolation }: ResolvedVersion, alone: boolean): Demand {
+function demandOf({ spec, isolation, labels }: ResolvedVersion, alone: boolean): Demand {
   const concurrency = Math.max(1, spec.concurrency);
   return {
     functionId: spec.functionId,
@@ -168,6 +168,7 @@ function demandOf({ spec, isolation }: ResolvedVersion, alone: boolean): Demand 
     isolation,
     network: spec.network === '' ? 'none' : spec.network,
     architecture: spec.image?.architecture ?? '',
+    labels,
     memoryMb: spec.memoryMb,
     concurrency,
     amount: alone

@@ -4,8 +4,8 @@ import { type NodeSketch, sketchedCluster } from './sketched-cluster.js';
 
 const SPEC = { functionId: 'f', runtime: 'nodejs', network: 'none' };
 
-const assign = (nodes: Record<string, NodeSketch>, sandboxes: number, spec = SPEC) =>
-  assignFloors(sketchedCluster(nodes), spec, 'runc', sandboxes);
+const assign = (nodes: Record<string, NodeSketch>, sandboxes: number, spec = SPEC, labels: string[] = []) =>
+  assignFloors(sketchedCluster(nodes), spec, 'runc', sandboxes, labels);
 const total = (floors: ReadonlyMap<string, number>) => [...floors.values()].reduce((sum, floor) => sum + floor, 0);
 
 it('spreads a floor evenly, whatever the order in which the nodes came', () => {
@@ -36,6 +36,11 @@ it('keeps a container image on nodes of its architecture', () => {
   const image = { architecture: 'arm64' } as NonNullable<Parameters<typeof assignFloors>[1]['image']>;
   const nodes = { a: {}, b: { architecture: 'arm64' }, c: {} };
   expect([...assign(nodes, 3, { ...SPEC, image } as typeof SPEC).keys()]).toEqual(['b']);
+});
+
+it('keeps a function that asks for labels on nodes that have them', () => {
+  const nodes = { a: { labels: ['zone=a'] }, b: { labels: ['zone=b'] }, c: {} };
+  expect([...assign(nodes, 3, SPEC, ['zone=b']).keys()]).toEqual(['b']);
 });
 
 it('moves little when a node joins', () => {

@@ -14,11 +14,17 @@ export function assignFloors(
   needs: FloorNeeds,
   isolation: string,
   sandboxes: number,
+  labels: readonly string[],
 ): ReadonlyMap<string, number> {
   const able = view.able(kindOfFloor(needs, isolation));
+  const labelled = view.labelled(labels);
   const slotsOf = (position: number): number => view.rooms.milliSlotsTotal(position) / 1_000;
   const nodes = able
-    .inOrder(hashOf(needs.functionId), sandboxes, (position) => slotsOf(position) > 0)
+    .inOrder(
+      hashOf(needs.functionId),
+      sandboxes,
+      (position) => slotsOf(position) > 0 && labelled?.has(position) !== false,
+    )
     .map((position) => ({ id: view.idAt(position), slots: slotsOf(position), sandboxes: 0 }));
   let left = sandboxes;
   for (let before = -1; left > 0 && left !== before; ) {

@@ -2,11 +2,14 @@ import { AbleNodes } from './able-nodes.js';
 import { BlankStock } from './blank-stock.js';
 import type { ClusterView, Kind, NodeOffer } from './cluster-view.js';
 import { hashOf } from './hash.js';
+import { LabelledNodes } from './labelled-nodes.js';
 import { NodeRooms } from './node-rooms.js';
+import { PositionSet } from './position-set.js';
 import { type Holding, WarmNodes } from './warm-nodes.js';
 
-/** Kinds of blanks of one node; an agent that reports more is not believed the rest. */
+/** Kinds of blanks and labels of one node; an agent that reports more is not believed the rest. */
 const BLANK_KINDS_MAX = 64;
+const LABELS_MAX = 64;
 
 export interface BlankCount {
   readonly runtime: string;
@@ -51,6 +54,8 @@ export class ClusterIndex implements ClusterView {
   readonly #versions = new Map<string, WarmNodes>();
   readonly #runtimes = new Map<string, number>();
   readonly #isolations = new Map<string, number>();
+  /** Of eligible nodes. */
+  readonly #labels = new Map<string, PositionSet>();
   #milliSlotsUsed = 0;
   #milliSlotsTotal = 0;
 
@@ -86,6 +91,11 @@ export class ClusterIndex implements ClusterView {
 
   warm(versionId: string): WarmNodes | undefined {
     return this.#versions.get(versionId);
+  }
+
+  labelled(labels: readonly string[]): LabelledNodes | undefined {
+    if (labels.length === 0) return undefined;
+    return new LabelledNodes(labels.map((label) => this.#labels.get(label) ?? NOWHERE));
   }
 
   withRuntime(runtime: string): number {
@@ -212,6 +222,7 @@ export class ClusterIndex implements ClusterView {
     node.eligible = eligible;
     const by = eligible ? 1 : -1;
     this.#addToSums(node, by);
+    for (const label of node.offer.labels.slice(0, LABELS_MAX)) this.#setLabel(label, node.position, eligible);
     for (const isolation of new Set(node.offer.isolation)) count(this.#isolations, isolation, by);
     for (const runtime of new Set(node.offer.runtimes)) {
       count(this.#runtimes, runtime, by);
@@ -223,12 +234,22 @@ export class ClusterIndex implements ClusterView {
     }
   }
 
+  #setLabel(label: string, position: number, has: boolean): void {
+    const nodes = this.#labels.get(label) ?? new PositionSet();
+    if (has) nodes.add(position);
+    else nodes.delete(position);
+    if (nodes.size > 0) this.#labels.set(label, nodes);
+    else this.#labels.delete(label);
+  }
+
   #addToSums({ position }: IndexedNode, by: 1 | -1): void {
     const total = this.rooms.milliSlotsTotal(position);
     this.#milliSlotsTotal += by * total;
     this.#milliSlotsUsed += by * (total - this.rooms.milliSlotsFree(position));
   }
 }
+
+const NOWHERE = new PositionSet();
 
 function blankKey({ runtime, isolation, network }: Pick<Kind, 'runtime' | 'isolation' | 'network'>): string {
   return `${runtime} ${isolation} ${network}`;

@@ -1,5 +1,6 @@
 import type { AbleNodes } from './able-nodes.js';
 import type { BlankStock } from './blank-stock.js';
+import type { LabelledNodes } from './labelled-nodes.js';
 import type { NodeRooms } from './node-rooms.js';
 import type { WarmNodes } from './warm-nodes.js';
 
@@ -24,6 +25,8 @@ export interface ClusterView {
   blanks(kind: Pick<Kind, 'runtime' | 'isolation' | 'network'>): BlankStock | undefined;
   /** The nodes, eligible or not, with sandboxes of the version. */
   warm(versionId: string): WarmNodes | undefined;
+  /** The eligible nodes with all of these labels, `key=value`; undefined when none is asked for. */
+  labelled(labels: readonly string[]): LabelledNodes | undefined;
   /** How many eligible nodes offer the runtime. */
   withRuntime(runtime: string): number;
   /** How many eligible nodes offer the isolation. */
@@ -39,6 +42,8 @@ export interface NodeOffer {
   readonly networks: readonly string[];
   /** `x64`, `arm64`. */
   readonly architecture: string;
+  /** `key=value` */
+  readonly labels: readonly string[];
 }
 
 /** What a node must offer. */
@@ -61,6 +66,8 @@ export interface Demand {
   readonly network: string;
   /** That of a container image; empty is any. */
   readonly architecture: string;
+  /** `key=value`; a node must have all of them. */
+  readonly labels: readonly string[];
   readonly memoryMb: number;
   /** Invocations that share a sandbox. */
   readonly concurrency: number;

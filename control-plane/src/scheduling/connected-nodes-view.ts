@@ -65,5 +65,6 @@ export class ConnectedNodesView extends ClusterIndex {
 
 export function offerOf({ hello }: NodeSession): NodeOffer {
   const { isolation, networks, architecture } = hello;
-  return { runtimes: hello.runtimes.map(({ name }) => name), isolation, networks, architecture };
+  const labels = Object.entries(hello.labels).map(([key, value]) => `${key}=${value}`);
+  return { runtimes: hello.runtimes.map(({ name }) => name), isolation, networks, architecture, labels };
 }

@@ -9,7 +9,7 @@ function node(id: string, given: Partial<NodeOffer & { slotsTotal: number }> = {
   const { slotsTotal = 4, ...offer } = given;
   return {
     id,
-    offer: { runtimes: ['nodejs'], isolation: ['runc'], networks: ['none'], architecture: 'x64', ...offer },
+    offer: { runtimes: ['nodejs'], isolation: ['runc'], networks: ['none'], architecture: 'x64', labels: [], ...offer },
     slotsTotal,
     memoryBytesTotal: memoryMb * MB,
   };
@@ -28,9 +28,17 @@ const floor = (functionName: string, sandboxes: number, memoryMb = 128) => ({
   } as VersionSpec,
   isolation: 'runc',
   sandboxes,
+  labels: [],
 });
 
-const need = { functionName: 'greet', runtime: 'nodejs', isolation: 'auto', network: 'none', architecture: '' };
+const need = {
+  functionName: 'greet',
+  runtime: 'nodejs',
+  isolation: 'auto',
+  network: 'none',
+  architecture: '',
+  labels: {},
+};
 
 const plan = (given: Partial<DrainPlanInput>) =>
   planDrain({ going: [node('a')], staying: [node('b')], floors: [], needs: [], minEligible: 0, ...given });
@@ -53,6 +61,15 @@ describe('planDrain', () => {
     expect(checks({ floors })).toContainEqual(['provisioned-floor', '--force']);
   });
 
+  it('refuses to break a floor that only nodes with its labels can keep', () => {
+    const going = [node('a', { labels: ['zone=a'] })];
+    const floors = [{ ...floor('greet', 1), labels: ['zone=a'] }];
+    expect(checks({ going, staying: [node('b', { labels: ['zone=b'] })], floors })).toEqual([
+      ['provisioned-floor', '--force'],
+    ]);
+    expect(checks({ going, staying: [node('b', { labels: ['zone=a'] })], floors })).toEqual([]);
+  });
+
   it('does not blame the drain for a floor that the whole fleet cannot keep either', () => {
     expect(checks({ going: [node('a', { isolation: [] })], floors: [floor('greet', 50)] })).toEqual([]);
   });
@@ -62,8 +79,9 @@ describe('planDrain', () => {
     ['isolation', { isolation: ['runc'] }, { isolation: 'gvisor' }],
     ['network', { networks: ['none'] }, { network: 'egress' }],
     ['architecture', { architecture: 'arm64' }, { architecture: 'x64' }],
+    ['label zone=a', { labels: ['zone=b'] }, { labels: { zone: 'a' } }],
   ] as const)('refuses to take the last node with the %s that a function needs', (what, other, asks) => {
-    const all = { isolation: ['runc', 'gvisor'], networks: ['none', 'egress'] };
+    const all = { isolation: ['runc', 'gvisor'], networks: ['none', 'egress'], labels: ['zone=a'] };
     const given = { going: [node('a', all)], staying: [node('b', other)], needs: [{ ...need, ...asks }] };
     expect(checks(given)).toEqual([['no-node', '--force']]);
     expect(plan(given).reasons[0]?.message).toContain(what);

@@ -18,6 +18,8 @@ export interface PlannedFloor {
   /** Decided. */
   readonly isolation: string;
   readonly sandboxes: number;
+  /** `key=value`. */
+  readonly labels: readonly string[];
 }
 
 /** What some function needs of a node. */
@@ -30,6 +32,8 @@ export interface FunctionNeeds {
   readonly network: string;
   /** Empty is any. */
   readonly architecture: string;
+  /** Of the node, all of them. */
+  readonly labels: Readonly<Record<string, string>>;
 }
 
 /** Why a drain is refused. */
@@ -104,12 +108,13 @@ function keepFloors(
   );
   const index = new ClusterIndex();
   for (const { id, offer } of nodes) index.put(id, offer, true);
-  return floors.map(({ spec, isolation, sandboxes }) => {
+  return floors.map(({ spec, isolation, sandboxes, labels }) => {
     const bytes = spec.memoryMb * BYTES_PER_MB;
     // In the order in which they will be told.
+    const labelled = index.labelled(labels);
     const able = index
       .able(kindOfFloor(spec, isolation))
-      .inOrder(hashOf(spec.functionId), nodes.length, () => true)
+      .inOrder(hashOf(spec.functionId), nodes.length, (position) => labelled?.has(position) !== false)
       .map((position) => index.idAt(position));
     const kept = new Map<string, number>();
     let missing = sandboxes;
@@ -129,17 +134,19 @@ function keepFloors(
   });
 }
 
-function canRun(offer: NodeOffer, { runtime, isolation, network, architecture }: FunctionNeeds): boolean {
+function canRun(offer: NodeOffer, { runtime, isolation, network, architecture, labels }: FunctionNeeds): boolean {
+  if (!Object.entries(labels).every(([key, value]) => offer.labels.includes(`${key}=${value}`))) return false;
   if (architecture !== '' && offer.architecture !== architecture) return false;
   if (isolation !== 'auto' && !offer.isolation.includes(isolation)) return false;
   return offer.runtimes.includes(runtime) && offer.networks.includes(network);
 }
 
-function textOf({ functionName, runtime, isolation, network, architecture }: FunctionNeeds): string {
+function textOf({ functionName, runtime, isolation, network, architecture, labels }: FunctionNeeds): string {
   const more = [
     ...(isolation === 'auto' ? [] : [`isolation ${isolation}`]),
     ...(network === 'none' ? [] : [`network ${network}`]),
     ...(architecture === '' ? [] : [`architecture ${architecture}`]),
+    ...Object.entries(labels).map(([key, value]) => `label ${key}=${value}`),
   ];
   return `the runtime ${runtime}${more.length === 0 ? '' : ` with ${more.join(' and ')}`}, which ${functionName} needs`;
 }

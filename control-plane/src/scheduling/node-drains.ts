@@ -76,8 +76,8 @@ export class NodeDrains {
     const { reasons, moves } = planDrain({
       going: nodes.filter((node) => going.has(node.id)),
       staying: nodes.filter((node) => node.eligible && !going.has(node.id)),
-      floors: floors.map(({ spec, isolation, provisionedConcurrency }) => ({
-        spec,
+      floors: floors.map(({ spec, isolation, provisionedConcurrency, labels }) => ({
+        ...{ spec, labels },
         isolation: isolationOf(isolation),
         sandboxes: provisionedConcurrency,
       })),

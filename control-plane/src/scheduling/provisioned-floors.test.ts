@@ -35,7 +35,7 @@ class FleetOfTwo {
 
   constructor(provisionedConcurrency: number) {
     this.floors = new ProvisionedFloors({
-      load: async () => [{ spec: SPEC, isolation: 'runc', provisionedConcurrency }],
+      load: async () => [{ spec: SPEC, isolation: 'runc', provisionedConcurrency, labels: [] }],
       isolationOf: () => 'runc',
       view: new ConnectedNodesView(this.registry, new MemoryPlacementLedger()),
       registry: this.registry,

@@ -11,6 +11,7 @@ export interface ProvisionedVersion {
   readonly spec: VersionSpec;
   readonly isolation: 'auto' | 'gvisor' | 'runc';
   readonly provisionedConcurrency: number;
+  readonly labels: readonly string[];
 }
 
 export interface ProvisionedFloorsOptions {
@@ -121,9 +122,9 @@ export class ProvisionedFloors {
   #assign(): Map<string, Map<string, WarmFloor>> {
     const { view } = this.options;
     const wanted = new Map<string, Map<string, WarmFloor>>();
-    for (const { spec, isolation: asked, provisionedConcurrency } of this.#versions) {
+    for (const { spec, isolation: asked, provisionedConcurrency, labels } of this.#versions) {
       const isolation = this.options.isolationOf(asked);
-      for (const [nodeId, sandboxes] of assignFloors(view, spec, isolation, provisionedConcurrency)) {
+      for (const [nodeId, sandboxes] of assignFloors(view, spec, isolation, provisionedConcurrency, labels)) {
         const floors = wanted.get(nodeId) ?? new Map<string, WarmFloor>();
         wanted.set(nodeId, floors.set(spec.versionId, { spec, isolation, sandboxes }));
       }

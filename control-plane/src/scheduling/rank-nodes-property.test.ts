@@ -11,6 +11,7 @@ interface Model {
   isolation: string[];
   networks: string[];
   architecture: string;
+  labels: string[];
   memory: number;
   free: number;
   slots: number;
@@ -42,6 +43,7 @@ class Dice {
 const RUNTIMES = ['nodejs', 'python'];
 const ISOLATION = ['runc', 'gvisor'];
 const NETWORKS = ['none', 'egress'];
+const LABELS = ['zone=a', 'zone=b', 'disk=ssd'];
 const VERSIONS = ['v0', 'v1', 'v2'];
 /** Of a version: how many invocations share a sandbox never changes. */
 const CONCURRENCY: Readonly<Record<string, number>> = { v0: 1, v1: 1, v2: 4 };
@@ -55,6 +57,7 @@ function newNode(dice: Dice, full: boolean): Model {
     isolation: dice.some(ISOLATION),
     networks: dice.some(NETWORKS),
     architecture: dice.one(['x64', 'x64', 'arm64']),
+    labels: dice.some(LABELS),
     slots,
     free: full ? 0 : dice.upTo(4 * slots + 1) / 4,
     memory: dice.upTo(800),
@@ -75,6 +78,7 @@ function demandOf(dice: Dice): Demand {
     isolation: dice.one(ISOLATION),
     network: dice.one(NETWORKS),
     architecture: dice.one(['', '', 'arm64']),
+    labels: dice.upTo(3) === 0 ? dice.some(LABELS) : [],
     memoryMb,
     concurrency,
     amount:
@@ -106,7 +110,11 @@ function change(dice: Dice, models: Map<string, Model>, index: ClusterIndex, nod
       tellOffer(index, id, model);
       return;
     case 2:
-      Object.assign(model, { runtimes: dice.some(RUNTIMES), isolation: dice.some(ISOLATION) });
+      Object.assign(model, {
+        runtimes: dice.some(RUNTIMES),
+        isolation: dice.some(ISOLATION),
+        labels: dice.some(LABELS),
+      });
       tellOffer(index, id, model);
       return;
     case 3:
@@ -130,12 +138,13 @@ function change(dice: Dice, models: Map<string, Model>, index: ClusterIndex, nod
 }
 
 function tellOffer(index: ClusterIndex, id: string, model: Model): void {
-  const { runtimes, isolation, networks, architecture } = model;
-  index.put(id, { runtimes, isolation, networks, architecture }, model.eligible);
+  const { runtimes, isolation, networks, architecture, labels } = model;
+  index.put(id, { runtimes, isolation, networks, architecture, labels }, model.eligible);
 }
 
 function isAble(model: Model, demand: Demand): boolean {
   if (demand.architecture !== '' && demand.architecture !== model.architecture) return false;
+  if (!demand.labels.every((label) => model.labels.includes(label))) return false;
   if (!model.eligible || !model.runtimes.includes(demand.runtime)) return false;
   return model.isolation.includes(demand.isolation) && model.networks.includes(demand.network);
 }

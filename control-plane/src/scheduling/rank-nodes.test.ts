@@ -29,6 +29,20 @@ describe('rankNodes', () => {
     expect(missingFor(sketchedCluster(idle('a')), { ...DEMAND, architecture: 'arm64' })).toContain('on arm64');
   });
 
+  it('gives a function that asks for labels to nodes with all of them, however few they are', () => {
+    const demand = { ...DEMAND, labels: ['zone=a', 'disk=ssd'] };
+    const nodes = {
+      ...many(2_000, () => ({ labels: ['zone=a'], sandboxes: 1 })),
+      both: { labels: ['disk=ssd', 'zone=a'] },
+      other: { labels: ['disk=ssd', 'zone=b'], sandboxes: 1, blanks: 1 },
+    };
+    expect(rank(nodes, demand)).toEqual(['both']);
+    expect(rank({ a: { labels: ['zone=b'] } }, demand)).toEqual([]);
+    expect(missingFor(sketchedCluster(nodes), demand)).toBeUndefined();
+    const none = { ...DEMAND, labels: ['zone=a', 'zone=b'] };
+    expect(missingFor(sketchedCluster(nodes), none)).toContain('the labels zone=a, zone=b');
+  });
+
   it('puts a node with an idle sandbox of the version first', () => {
     for (const first of ['a', 'b', 'c']) {
       expect(rank({ ...idle('a', 'b', 'c'), [first]: { sandboxes: 1 } })[0]).toBe(first);

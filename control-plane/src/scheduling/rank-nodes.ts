@@ -1,6 +1,7 @@
 import type { AbleNodes } from './able-nodes.js';
 import type { ClusterView, Demand } from './cluster-view.js';
 import { hashOf } from './hash.js';
+import type { LabelledNodes } from './labelled-nodes.js';
 import type { NodeRooms } from './node-rooms.js';
 import type { PositionSet } from './position-set.js';
 
@@ -38,7 +39,11 @@ const FOUND_MAX = 64;
 export function rankNodes(view: ClusterView, demand: Demand, excluded: ReadonlySet<string> = NOBODY): string[] {
   const able = view.able(demand);
   // A fleet of one machine has no order.
-  if (able.size === 1) return view.rooms.fits(able.at(0), demand.amount) ? named(view, [able.at(0)], excluded) : [];
+  if (able.size === 1) {
+    const only = able.at(0);
+    const fits = view.rooms.fits(only, demand.amount) && view.labelled(demand.labels)?.has(only) !== false;
+    return fits ? named(view, [only], excluded) : [];
+  }
   const ranked = rankWarm(view, able, demand, excluded.size);
   const wanted = ranked.length > 0 && excluded.size === 0 ? CANDIDATES_MIN : CANDIDATES_MAX + excluded.size;
   if (ranked.length < Math.min(wanted, able.size)) {
@@ -61,17 +66,29 @@ function named(view: ClusterView, positions: readonly number[], excluded: Readon
 
 /** What no eligible node has of this demand, however free they are; undefined when one has all of it. */
 export function missingFor(view: ClusterView, demand: Demand): string | undefined {
-  const { runtime, isolation, network, architecture } = demand;
-  if (view.able(demand).size > 0) return undefined;
+  const { runtime, isolation, network, architecture, labels } = demand;
+  const able = view.able(demand);
+  if (able.size > 0 && isAnywhere(able, view.labelled(labels))) return undefined;
   if (view.withRuntime(runtime) === 0) return `the runtime ${runtime}`;
   const on = architecture === '' ? '' : ` on ${architecture}`;
-  return `the runtime ${runtime}${on} with isolation ${isolation}${network === 'none' ? '' : ` and network ${network}`}`;
+  const at = labels.length === 0 ? '' : ` and the labels ${labels.join(', ')}`;
+  return `the runtime ${runtime}${on} with isolation ${isolation}${network === 'none' ? '' : ` and network ${network}`}${at}`;
+}
+
+function isAnywhere(able: AbleNodes, labelled: LabelledNodes | undefined): boolean {
+  if (labelled === undefined) return true;
+  for (let index = 0; index < labelled.fewest.size; index += 1) {
+    const position = labelled.fewest.at(index);
+    if (able.has(position) && labelled.has(position)) return true;
+  }
+  return false;
 }
 
 /** Nodes with a place in a sandbox of the version. Those that got one last are looked at first: see {@link WarmNodes}. */
 function rankWarm(view: ClusterView, able: AbleNodes, demand: Demand, excluded: number): number[] {
   const { versionId, concurrency, amount } = demand;
   const { rooms } = view;
+  const labelled = view.labelled(demand.labels);
   const found: number[] = [];
   const warm = view.warm(versionId);
   if (warm === undefined) return found;
@@ -81,7 +98,7 @@ function rankWarm(view: ClusterView, able: AbleNodes, demand: Demand, excluded: 
     index -= 1
   ) {
     const position = warm.at(index);
-    if (able.has(position) && rooms.fits(position, amount)) found.push(position);
+    if (able.has(position) && rooms.fits(position, amount) && labelled?.has(position) !== false) found.push(position);
   }
   if (found.length > 1) found.sort((a, b) => rooms.milliSlotsFree(a) - rooms.milliSlotsFree(b));
   return found;
@@ -98,7 +115,9 @@ function rankOthers(
 ): number[] {
   const { functionId, amount } = demand;
   const hash = hashOf(functionId);
-  const fits = (position: number): boolean => view.rooms.fits(position, amount) && !warm.includes(position);
+  const labelled = view.labelled(demand.labels);
+  const fits = (position: number): boolean =>
+    view.rooms.fits(position, amount) && labelled?.has(position) !== false && !warm.includes(position);
   let found = new ColdCandidates(view, demand);
   let all = false;
   able.walk(hash, STEPS_MAX, (position) => {
@@ -107,20 +126,28 @@ function rankOthers(
   });
   if (warm.length + found.size - excluded < CANDIDATES_MIN) {
     found = new ColdCandidates(view, demand);
-    const begin = able.indexFrom(hash);
+    const nodes = labelled?.fewest ?? able;
+    const begin = labelled === undefined ? able.indexFrom(hash) : hash;
     let looked = 0;
-    for (; looked < able.size && found.size < FOUND_MAX; looked += 1) {
-      const position = able.at((begin + looked) % able.size);
-      if (fits(position)) found.add(position);
+    for (; looked < nodes.size && found.size < FOUND_MAX; looked += 1) {
+      const position = nodes.at((begin + looked) % nodes.size);
+      if (able.has(position) && fits(position)) found.add(position);
     }
-    all = looked === able.size;
+    all = looked === nodes.size;
   }
-  if (!all && warm.length === 0 && !found.hasBlank) addBlanks(view, able, demand, hash, found);
+  if (!all && warm.length === 0 && !found.hasBlank) addBlanks(view, able, demand, labelled, hash, found);
   return found.ranked();
 }
 
 /** Nodes with a blank, of which the function's own order has met none: making a sandbox costs far more than looking at all of them. */
-function addBlanks(view: ClusterView, able: AbleNodes, demand: Demand, hash: number, found: ColdCandidates): void {
+function addBlanks(
+  view: ClusterView,
+  able: AbleNodes,
+  demand: Demand,
+  labelled: LabelledNodes | undefined,
+  hash: number,
+  found: ColdCandidates,
+): void {
   const stock = view.blanks(demand);
   const { memoryMb, amount } = demand;
   for (const set of [stock?.of(memoryMb), stock?.of(0)]) {
@@ -128,7 +155,8 @@ function addBlanks(view: ClusterView, able: AbleNodes, demand: Demand, hash: num
     const begin = hash % set.size;
     for (let looked = 0; looked < set.size && found.unloaded < FOUND_MAX; looked += 1) {
       const position = set.at((begin + looked) % set.size);
-      if (able.has(position) && view.rooms.fits(position, amount)) found.add(position);
+      if (!able.has(position) || labelled?.has(position) === false) continue;
+      if (view.rooms.fits(position, amount)) found.add(position);
     }
     if (found.hasBlank) return;
   }

@@ -8,6 +8,7 @@ export interface NodeSketch {
   readonly isolation?: readonly string[];
   readonly networks?: readonly string[];
   readonly architecture?: string;
+  readonly labels?: readonly string[];
   /** Of `nodejs` with `runc`, for functions of any memory. */
   readonly blanks?: number;
   readonly memory?: number;
@@ -25,6 +26,7 @@ export const SKETCHED_DEMAND: Demand = {
   isolation: 'runc',
   network: 'none',
   architecture: '',
+  labels: [],
   memoryMb: 100,
   concurrency: 1,
   amount: { memoryBytes: 100, milliSlots: 1_000 },
@@ -37,9 +39,15 @@ export function sketchedCluster(nodes: Readonly<Record<string, NodeSketch>>): Cl
 }
 
 export function putSketch(index: ClusterIndex, id: string, sketch: NodeSketch): void {
-  const { runtimes = ['nodejs'], isolation = ['runc'], networks = ['none'], architecture = 'x64' } = sketch;
+  const {
+    runtimes = ['nodejs'],
+    isolation = ['runc'],
+    networks = ['none'],
+    architecture = 'x64',
+    labels = [],
+  } = sketch;
   const { slots = 10, free = slots, memory = 1_000, blanks = 0, sandboxes = 0, inFlight = 0 } = sketch;
-  index.put(id, { runtimes, isolation, networks, architecture }, sketch.eligible ?? true);
+  index.put(id, { runtimes, isolation, networks, architecture, labels }, sketch.eligible ?? true);
   index.setRoom(id, memory, free, slots);
   index.setBlanks(id, [{ runtime: 'nodejs', isolation: 'runc', network: 'none', memoryMb: 0, count: blanks }]);
   index.setVersion(id, 'v', sandboxes, inFlight);
