@@ -88,6 +88,7 @@ async function start(): Promise<Cluster> {
   const running = await Cluster.start({
     controlPlanes: 3,
     agents: AGENTS,
+    redis: true,
     // What is checked is whether calls fail, not how long a busy machine takes to start a sandbox.
     controlPlaneEnv: { LAMBDA_QUEUE_BUDGET_MS: '50000' },
   });

@@ -8,6 +8,7 @@ import { type ProgramResult, runProgram } from '../fleet/run-program.js';
 import { Balancer } from './balancer.js';
 import { ClusterPostgres } from './cluster-postgres.js';
 import { ClusterProcess } from './cluster-process.js';
+import { ClusterRedis } from './cluster-redis.js';
 import { NetworkNamespace } from './network-namespace.js';
 import { writeCertificates } from './write-certificates.js';
 
@@ -22,8 +23,8 @@ export interface AgentPlan {
 export interface ClusterPlan {
   readonly controlPlanes: number;
   readonly agents: readonly AgentPlan[];
-  /** `REDIS_URL` of every control plane. */
-  readonly redisUrl?: string;
+  /** Whether the control planes share a ledger in Redis. */
+  readonly redis?: boolean;
   readonly controlPlaneEnv?: Readonly<Record<string, string>>;
 }
 
@@ -54,6 +55,8 @@ const READY_DEADLINE_MS = 60_000;
  */
 export class Cluster {
   readonly postgres: ClusterPostgres;
+  /** Runs only when it was planned. */
+  readonly redis: ClusterRedis;
   readonly #replicas: Replica[] = [];
   readonly #agents: ClusterAgent[] = [];
   readonly #cables: NetworkNamespace[] = [];
@@ -64,6 +67,7 @@ export class Cluster {
     readonly folder: string,
   ) {
     this.postgres = new ClusterPostgres({ dataDir: join(folder, 'postgres'), socketDir: join(folder, 's') });
+    this.redis = new ClusterRedis(join(folder, 'redis.sock'));
   }
 
   static async start(plan: ClusterPlan): Promise<Cluster> {
@@ -145,7 +149,7 @@ export class Cluster {
     this.#balancer?.close();
     await Promise.all(this.#agents.map((agent) => agent.process.stop('SIGINT')));
     await Promise.all(this.#replicas.map((replica) => replica.process.stop('SIGINT')));
-    await this.postgres.stop();
+    await Promise.all([this.postgres.stop(), this.redis.stop()]);
     for (const cable of this.#cables) await cable.remove();
     await rm(this.folder, { recursive: true, force: true });
   }
@@ -158,6 +162,7 @@ export class Cluster {
     const hosts = this.#cables.map(({ hostAddress }) => hostAddress);
     const tls = await writeCertificates(await this.#made('pki'), hosts);
     await this.postgres.start();
+    if (plan.redis === true) await this.redis.start();
     const ports = await freePorts(plan.controlPlanes * 3);
     for (let number = 1; number <= plan.controlPlanes; number += 1) {
       const [httpPort = 0, grpcPort = 0, enrollPort = 0] = ports.slice(3 * (number - 1));
@@ -180,7 +185,7 @@ export class Cluster {
             LAMBDA_API_KEY_FILE: join(this.folder, 'api-key'),
             LAMBDA_DEV: 'true',
             LAMBDA_LEAVE_DELAY_MS: '1000',
-            ...(plan.redisUrl === undefined ? {} : { REDIS_URL: plan.redisUrl }),
+            ...(plan.redis === true ? { REDIS_URL: this.redis.url } : {}),
             ...plan.controlPlaneEnv,
           },
         }),
