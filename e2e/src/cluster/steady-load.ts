@@ -17,6 +17,8 @@ export interface LoadReport {
 export interface SteadyLoad {
   /** So far. */
   readonly sent: number;
+  /** Calls that are not answered yet. */
+  readonly open: number;
   /** Failures so far; read with `slice` to see those of a stretch. */
   readonly failures: readonly LoadFailure[];
   /** Sends no more and resolves when all are answered. */
@@ -58,6 +60,9 @@ export function startLoad(perSecond: number, call: (number: number) => Promise<B
   return {
     get sent() {
       return sent;
+    },
+    get open() {
+      return open.size;
     },
     failures,
     stop: async () => {
