@@ -8,6 +8,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { SHOWN_ELSEWHERE } from './faults/shown-elsewhere.mjs';
 
 const root = resolve(import.meta.dirname, '..');
 const { values, positionals } = parseArgs({ options: { write: { type: 'boolean' } }, allowPositionals: true });
@@ -57,5 +58,11 @@ overlapped, no sync call ran twice, and no process ended by itself.
 | fault | how | accepted | succeeded | dead | re-run | lost | sync calls | failed | oracle | |
 |---|---|---|---|---|---|---|---|---|---|---|
 ${lines.join('\n')}
+
+Other faults have tests of their own, which \`npm test\` runs:
+
+| fault | test |
+|---|---|
+${SHOWN_ELSEWHERE.map(([fault, file, name]) => `| ${fault} | [${file}](../${file}): ${name}… |`).join('\n')}
 `;
 }

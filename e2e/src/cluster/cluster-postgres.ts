@@ -1,8 +1,10 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type EmbeddedPostgres,
   startEmbeddedPostgres,
 } from '@lambda-fleet/common/embedded-postgres/start-embedded-postgres';
 import { pino } from 'pino';
+import postgres from 'postgres';
 import { descendantsOf } from '../fleet/processes.js';
 
 /** The database of a cluster: a real server, which can be ended and frozen, and comes back at the same address. */
@@ -21,6 +23,22 @@ export class ClusterPostgres {
 
   async stop(): Promise<void> {
     await this.#server?.stop();
+  }
+
+  /** Whether it has ended by itself, as it does when it cannot write its log. */
+  async ended(): Promise<boolean> {
+    return await Promise.race([this.#running.exited.then(() => true), sleep(0).then(() => false)]);
+  }
+
+  /** Lets nobody write, or everybody again. */
+  async setReadOnly(readOnly: boolean): Promise<void> {
+    const sql = postgres(this.url, { max: 1, onnotice: () => undefined });
+    try {
+      await sql.unsafe(`ALTER SYSTEM SET default_transaction_read_only = ${readOnly ? 'on' : 'off'}`);
+      await sql`SELECT pg_reload_conf()`;
+    } finally {
+      await sql.end();
+    }
   }
 
   /** As `pg_ctl -m immediate` ends it: nothing is written, and the next start recovers. */

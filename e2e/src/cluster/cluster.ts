@@ -10,6 +10,7 @@ import { ClusterPostgres } from './cluster-postgres.js';
 import { ClusterProcess } from './cluster-process.js';
 import { ClusterRedis } from './cluster-redis.js';
 import { NetworkNamespace } from './network-namespace.js';
+import { SmallDisk } from './small-disk.js';
 import { writeCertificates } from './write-certificates.js';
 
 export interface AgentPlan {
@@ -23,6 +24,8 @@ export interface AgentPlan {
 export interface ClusterPlan {
   readonly controlPlanes: number;
   readonly agents: readonly AgentPlan[];
+  /** PostgreSQL on a disk of its own of so many megabytes. */
+  readonly diskMb?: number;
   /** Whether the control planes share a ledger in Redis. */
   readonly redis?: boolean;
   readonly controlPlaneEnv?: Readonly<Record<string, string>>;
@@ -54,19 +57,23 @@ const READY_DEADLINE_MS = 60_000;
  * real one, on this machine.
  */
 export class Cluster {
+  /** Mounted only when it was planned. */
+  readonly disk: SmallDisk;
   readonly postgres: ClusterPostgres;
   /** Runs only when it was planned. */
   readonly redis: ClusterRedis;
   readonly #replicas: Replica[] = [];
   readonly #agents: ClusterAgent[] = [];
   readonly #cables: NetworkNamespace[] = [];
+  #mounted = false;
   #balancer: Balancer | undefined;
 
   private constructor(
     /** Removed by `dispose`. Sandboxes may look into it. */
     readonly folder: string,
   ) {
-    this.postgres = new ClusterPostgres({ dataDir: join(folder, 'postgres'), socketDir: join(folder, 's') });
+    this.disk = new SmallDisk(join(folder, 'disk'));
+    this.postgres = new ClusterPostgres({ dataDir: join(folder, 'disk', 'postgres'), socketDir: join(folder, 's') });
     this.redis = new ClusterRedis(join(folder, 'redis.sock'));
   }
 
@@ -150,6 +157,7 @@ export class Cluster {
     await Promise.all(this.#agents.map((agent) => agent.process.stop('SIGINT')));
     await Promise.all(this.#replicas.map((replica) => replica.process.stop('SIGINT')));
     await Promise.all([this.postgres.stop(), this.redis.stop()]);
+    if (this.#mounted) await this.disk.unmount();
     for (const cable of this.#cables) await cable.remove();
     await rm(this.folder, { recursive: true, force: true });
   }
@@ -161,6 +169,11 @@ export class Cluster {
     this.#cables.push(...cables.filter((cable) => cable !== undefined));
     const hosts = this.#cables.map(({ hostAddress }) => hostAddress);
     const tls = await writeCertificates(await this.#made('pki'), hosts);
+    await this.#made('disk');
+    if (plan.diskMb !== undefined) {
+      await this.disk.mount(plan.diskMb);
+      this.#mounted = true;
+    }
     await this.postgres.start();
     if (plan.redis === true) await this.redis.start();
     const ports = await freePorts(plan.controlPlanes * 3);

@@ -51,4 +51,40 @@ describe('PostgreSQL under a load of sync and async calls', { timeout: 900_000 }
     expect(verdict.syncAnswers).toEqual({});
     expect(verdict.rerun).toBe(0);
   });
+
+  it('takes no more writes: callers are told so, calls of known functions go on, and all is well again by itself', async () => {
+    rig = await FaultRig.start();
+    const { cluster } = rig;
+    await underLoad(1_000);
+    await cluster.postgres.setReadOnly(true);
+    const running = rig;
+    await expect.poll(() => asyncStatus(running), { timeout: 20_000 }).toBe(503);
+    await underLoad(4_000);
+    await cluster.postgres.setReadOnly(false);
+    await expect.poll(() => asyncStatus(running), { timeout: 30_000 }).toBe(202);
+    await rig.serves();
+    const verdict = await rig.judge();
+    recordFault({ fault: 'PostgreSQL read-only', how: 'default_transaction_read_only for 4 s', verdict });
+    expectSound(verdict);
+    expect(verdict.syncAnswers).toEqual({});
+  });
+
+  it('has no disk left: callers are told so, and nothing that was accepted is lost', async () => {
+    rig = await FaultRig.start({ diskMb: 256 });
+    const { cluster } = rig;
+    await underLoad(1_000);
+    await cluster.disk.fill();
+    const running = rig;
+    await expect.poll(() => asyncStatus(running), { timeout: 60_000 }).toBe(503);
+    await underLoad(3_000);
+    await cluster.disk.clear();
+    // It ends when it cannot write its log; whoever looks after it starts it again.
+    if (await cluster.postgres.ended()) await cluster.postgres.start();
+    await expect.poll(() => asyncStatus(running), { timeout: 60_000 }).toBe(202);
+    await rig.serves();
+    const verdict = await rig.judge();
+    recordFault({ fault: 'PostgreSQL without disk', how: 'its 256 MB tmpfs filled for 3 s and more', verdict });
+    expectSound(verdict);
+    expect(verdict.syncAnswers).toEqual({});
+  });
 });
