@@ -8,6 +8,7 @@ import {
   issueCertificate,
   type KeyAndCertificate,
 } from '@lambda-fleet/common/certificates/issue-certificate';
+import { nodeUri } from '@lambda-fleet/common/certificates/node-certificate';
 
 /** Paths of what one process needs for mutual TLS. */
 export interface TlsFiles {
@@ -49,7 +50,11 @@ export class Pki {
    * @param anew makes another one: the present one counts no more when the node was removed
    */
   node(id: string, anew = false): Promise<TlsFiles> {
-    return this.#ensure(id, { commonName: id, usage: 'client', dnsNames: [], addresses: [] }, anew);
+    return this.#ensure(
+      id,
+      { commonName: id, usage: 'client', dnsNames: [], addresses: [], uris: [nodeUri(id)] },
+      anew,
+    );
   }
 
   async #ensure(name: string, request: CertificateRequest, anew = false): Promise<TlsFiles> {

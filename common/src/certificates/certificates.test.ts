@@ -1,8 +1,9 @@
 import { generateKeyPairSync, webcrypto, X509Certificate } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { createCertificateRequest, readCertificateRequest } from './certificate-request.js';
-import { checkAuthority, issueAuthority, issueCertificate } from './issue-certificate.js';
+import { BACKDATED_MS, checkAuthority, issueAuthority, issueCertificate } from './issue-certificate.js';
 import { loadX509 } from './load-x509.js';
+import { certificateTimes, nodeUri } from './node-certificate.js';
 
 const CLIENT = { commonName: 'node-1', usage: 'client', dnsNames: [], addresses: [] } as const;
 
@@ -69,5 +70,19 @@ describe('a certificate request', () => {
     await expect(readCertificateRequest(await make(p256, 'O=a'))).rejects.toThrow('one common name');
     const { publicKey } = generateKeyPairSync('ed25519');
     await expect(readCertificateRequest(publicKey.export({ format: 'der', type: 'spki' }))).rejects.toThrow('PKCS #10');
+  });
+});
+
+describe('when a certificate was issued', () => {
+  const validFrom = 'Nov 25 14:00:00 2026 GMT';
+  const validTo = 'Nov 26 14:00:00 2026 GMT';
+
+  it('is later than its beginning when it was issued here, which the id in its alternative name says', () => {
+    const { issuedAt } = certificateTimes({ validFrom, validTo, subjectAltName: `URI:${nodeUri('node-1')}` });
+    expect(issuedAt).toBe(Date.parse(validFrom) + BACKDATED_MS);
+  });
+
+  it.each([undefined, 'DNS:node-1'])('is its beginning with the alternative name %s', (subjectAltName) => {
+    expect(certificateTimes({ validFrom, validTo, subjectAltName }).issuedAt).toBe(Date.parse(validFrom));
   });
 });

@@ -18,10 +18,16 @@ export interface NodeCertificate {
 /** How the id stands in the certificate's subject alternative name. */
 export const nodeUri = (nodeId: string): string => `urn:lambda-fleet:node:${nodeId}`;
 
-/** @param validity as OpenSSL prints it, such as `Nov 25 14:00:00 2026 GMT` */
-export function certificateTimes(validity: {
+/**
+ * Times as OpenSSL prints them, such as `Nov 25 14:00:00 2026 GMT`. A certificate that bears the id in its subject alternative
+ * name was issued here, and backdated; of any other one only its beginning is known.
+ */
+export function certificateTimes(certificate: {
   readonly validFrom: string;
   readonly validTo: string;
+  /** `URI:…, DNS:…` */
+  readonly subjectAltName: string | undefined;
 }): Pick<NodeCertificate, 'issuedAt' | 'expiresAt'> {
-  return { issuedAt: Date.parse(validity.validFrom) + BACKDATED_MS, expiresAt: Date.parse(validity.validTo) };
+  const backdatedMs = certificate.subjectAltName?.includes(`URI:${nodeUri('')}`) === true ? BACKDATED_MS : 0;
+  return { issuedAt: Date.parse(certificate.validFrom) + backdatedMs, expiresAt: Date.parse(certificate.validTo) };
 }

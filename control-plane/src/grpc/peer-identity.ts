@@ -43,7 +43,8 @@ export function peerNode(call: Call, revoked: RevokedPeers): NodeCertificate {
   if (certificate === undefined || !isClient || typeof name !== 'string' || !NODE_ID.test(name)) {
     throw callError(status.UNAUTHENTICATED, 'the certificate names no node');
   }
-  const times = certificateTimes({ validFrom: certificate.valid_from, validTo: certificate.valid_to });
+  const { valid_from: validFrom, valid_to: validTo, subjectaltname: subjectAltName } = certificate;
+  const times = certificateTimes({ validFrom, validTo, subjectAltName });
   const node = { nodeId: name, ...times };
   if (revoked.isRevoked(node)) throw callError(status.UNAUTHENTICATED, REMOVED);
   return node;

@@ -35,6 +35,7 @@ interface Written {
  */
 export class DrainReports {
   readonly #written = new WeakMap<NodeSession, Written>();
+  readonly #completing = new WeakSet<NodeSession>();
   readonly #doubtedAt = new WeakMap<NodeSession, number>();
 
   constructor(private readonly options: DrainReportsOptions) {}
@@ -50,15 +51,25 @@ export class DrainReports {
     try {
       const state = this.#stateOf(session, report.drainId);
       if (state === undefined) await this.#doubt(session, report.drainId);
-      else if (state === 'draining' && progress.complete) {
-        if (await table.complete(session.nodeId, report))
-          log.info({ node: session.nodeId, ...report }, 'drain_complete');
-      } else if (state === 'draining' && this.#isNews(session, report)) {
+      else if (state === 'draining' && progress.complete) await this.#complete(session, report);
+      else if (state === 'draining' && this.#isNews(session, report)) {
         this.#written.set(session, { at: performance.now(), report });
         await table.progress(session.nodeId, report);
       }
     } catch (err) {
       log.warn({ node: session.nodeId, reason: errorText(err) }, 'drain_progress_not_written');
+    }
+  }
+
+  /** One at a time of each session: an agent may say it as often as it likes. */
+  async #complete(session: NodeSession, report: DrainReport): Promise<void> {
+    if (this.#completing.has(session)) return;
+    this.#completing.add(session);
+    try {
+      const { table, log } = this.options;
+      if (await table.complete(session.nodeId, report)) log.info({ node: session.nodeId, ...report }, 'drain_complete');
+    } finally {
+      this.#completing.delete(session);
     }
   }
 

@@ -135,12 +135,16 @@ export class DrainTable {
     const rows = await this.database.run(
       'lose draining nodes',
       (sql) => sql<{ id: string }[]>`
-        with changed as (
-          update nodes set drain_state = 'lost', drain_ended_at = now()
+        with silent as (
+          select id from nodes
           where drain_state = 'draining'
             and greatest(last_seen_at, drain_started_at) < now() - ${lostMs}::double precision * interval '1 millisecond'
             and not ${sql.json([...connected])}::jsonb ? id
-          returning id, project_id
+          -- In the order of all statements about several nodes; whoever holds one has heard of it.
+          order by id for update skip locked
+        ), changed as (
+          update nodes n set drain_state = 'lost', drain_ended_at = now() from silent where n.id = silent.id
+          returning n.id, n.project_id
         ), noted as (${insertEvents(sql, 'changed', 'drain-lost', { silentMs: lostMs })})
         select id, ${notice(sql, 'nodes', sql`id`)} from changed`,
     );

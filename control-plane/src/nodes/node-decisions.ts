@@ -91,7 +91,11 @@ export class NodeDecisions {
           (sql) => sql<Row[]>`
             select id, drain_id, drain_state, drain_deadline_at,
               extract(epoch from drain_deadline_at - now())::double precision * 1000 as left_ms
-            from nodes where not eligible order by id`,
+            from nodes
+            -- One that was removed and is long gone has nothing decided about it any more.
+            where not eligible
+              and not (revoked_at is not null and certificate_expires_at is null and last_seen_at < now() - interval '1 day')
+            order by id`,
         ),
       );
       return true;

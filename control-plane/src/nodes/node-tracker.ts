@@ -6,6 +6,8 @@ import type { NodeEvents } from './node-events.js';
 import type { NodeSession } from './node-session.js';
 import type { NodeStore } from './node-store.js';
 
+const SELF_TEST_EVERY_MS = 1_000;
+
 export interface NodeTrackerOptions {
   readonly store: NodeStore;
   readonly events: NodeEvents;
@@ -17,6 +19,8 @@ export interface NodeTrackerOptions {
 /** Tells PostgreSQL what this process knows of nodes: who connected, who leaves and who is gone. */
 export class NodeTracker {
   #closed = false;
+  /** The newest report of those whose reports are being written. */
+  readonly #tested = new WeakMap<NodeSession, readonly SelfTestCheck[]>();
 
   constructor(private readonly options: NodeTrackerOptions) {}
 
@@ -30,11 +34,11 @@ export class NodeTracker {
     void this.#note(nodeId, 'leaving', { boundMs });
   }
 
-  /** Its agent has tried what it offers. It says so again after its next Hello, so once is enough. */
-  selfTested({ nodeId }: NodeSession, checks: readonly SelfTestCheck[]): void {
-    this.options.store.recordSelfTest(nodeId, checks).catch((err: unknown) => {
-      this.options.log.warn({ err, node: nodeId }, 'self_test_not_recorded');
-    });
+  /** Its agent has tried what it offers. Of what it says in quick succession only the newest is written. */
+  selfTested(session: NodeSession, checks: readonly SelfTestCheck[]): void {
+    const isWritten = this.#tested.has(session);
+    this.#tested.set(session, checks);
+    if (!isWritten) void this.#writeSelfTest(session);
   }
 
   disconnected({ nodeId }: NodeSession, reason: string): void {
@@ -43,6 +47,24 @@ export class NodeTracker {
 
   close(): void {
     this.#closed = true;
+  }
+
+  /** What could not be written is said again after the next Hello. */
+  async #writeSelfTest(session: NodeSession): Promise<void> {
+    const { store, log } = this.options;
+    let written: readonly SelfTestCheck[] | undefined;
+    for (;;) {
+      const checks = this.#tested.get(session);
+      if (checks === undefined || checks === written || session.closed || this.#closed) break;
+      written = checks;
+      try {
+        await store.recordSelfTest(session.nodeId, checks);
+      } catch (err) {
+        log.warn({ err, node: session.nodeId }, 'self_test_not_recorded');
+      }
+      await sleep(SELF_TEST_EVERY_MS, undefined, { ref: false });
+    }
+    this.#tested.delete(session);
   }
 
   async #record(session: NodeSession): Promise<void> {

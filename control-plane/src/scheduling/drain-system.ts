@@ -1,3 +1,4 @@
+import { FleetError } from '@lambda-fleet/common/errors';
 import type { Logger } from '@lambda-fleet/common/logger';
 import type { DrainProgress } from '@lambda-fleet/proto';
 import type { Database } from '../db/database.js';
@@ -53,7 +54,12 @@ export async function createDrainSystem(options: DrainSystemOptions): Promise<Dr
   const lost = new LostDrains({ database, table, registry, log });
   notifications.on('nodes', () => void decisions.look());
   notifications.onRestored(() => void decisions.look());
-  await decisions.look();
+  if (!(await decisions.look())) {
+    decisions.close();
+    lost.close();
+    eventSweep.close();
+    throw new FleetError('unavailable', 'What operators decided about nodes could not be read, so none may be let in.');
+  }
   return {
     drains: new NodeDrains({
       ...{ registry, store, table, decisions },

@@ -1,5 +1,6 @@
 import { FleetError } from '@lambda-fleet/common/errors';
 import type { VersionSandboxes } from '@lambda-fleet/proto';
+import { areUuids } from '../nodes/agent-claims.js';
 import type { DrainTable } from '../nodes/drain-table.js';
 import type { NodeDecisions } from '../nodes/node-decisions.js';
 import type { NodeRegistry } from '../nodes/node-registry.js';
@@ -63,7 +64,7 @@ export class NodeDrains {
   /** @throws FleetError `node_not_found`, `unavailable` */
   async plan(projectId: string, nodeId: string, asked: DrainAsked): Promise<DrainPlan> {
     const { registry, store, loadFloors, loadNeeds, isolationOf } = this.options;
-    await store.get(projectId, nodeId);
+    await store.get(projectId, nodeId, registry.session(nodeId) !== undefined);
     const [floors, needs] = await Promise.all([loadFloors(), loadNeeds()]);
     const going = new Set([nodeId, ...asked.alongside]);
     const nodes = [...registry.sessions()].map((session) => ({
@@ -136,7 +137,7 @@ export class NodeDrains {
   /** Of what another replica has sent there. */
   async #longestOf(versions: readonly VersionSandboxes[]): Promise<number> {
     const busy = versions.filter((version) => version.busy > 0).map(({ versionId }) => versionId);
-    const runMs = await this.options.longestRunMs(busy);
+    const runMs = areUuids(busy) ? await this.options.longestRunMs(busy) : undefined;
     return runMs === undefined ? BUDGET_MAX_MS : START_MS_MAX + runMs;
   }
 }
