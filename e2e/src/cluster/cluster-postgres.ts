@@ -32,7 +32,7 @@ export class ClusterPostgres {
 
   /** Lets nobody write, or everybody again. */
   async setReadOnly(readOnly: boolean): Promise<void> {
-    const sql = postgres(this.url, { max: 1, onnotice: () => undefined });
+    const sql = postgres({ ...this.#running.connection, max: 1, onnotice: () => undefined });
     try {
       await sql.unsafe(`ALTER SYSTEM SET default_transaction_read_only = ${readOnly ? 'on' : 'off'}`);
       await sql`SELECT pg_reload_conf()`;
