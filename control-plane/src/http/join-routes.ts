@@ -22,18 +22,21 @@ const BODY_BYTES_MAX = 4 * 1024;
 
 const MINUTES = `must be a whole number of minutes from 1 to ${EXPIRES_MINUTES_MAX}`;
 
-const request = z.strictObject({
-  nodeId: z
-    .string('must be a string')
-    .regex(NODE_ID, 'must have 1 to 63 characters of a-z, 0-9, "." and "-", and begin with a letter or a digit')
-    .optional(),
-  expiresInMinutes: z
-    .number(MINUTES)
-    .int(MINUTES)
-    .min(1, MINUTES)
-    .max(EXPIRES_MINUTES_MAX, MINUTES)
-    .default(EXPIRES_MINUTES_MAX),
-});
+const request = z.strictObject(
+  {
+    nodeId: z
+      .string('must be a string')
+      .regex(NODE_ID, 'must have 1 to 63 characters of a-z, 0-9, "." and "-", and begin with a letter or a digit')
+      .optional(),
+    expiresInMinutes: z
+      .number(MINUTES)
+      .int(MINUTES)
+      .min(1, MINUTES)
+      .max(EXPIRES_MINUTES_MAX, MINUTES)
+      .default(EXPIRES_MINUTES_MAX),
+  },
+  'must be an object',
+);
 
 /** How machines come in and are cut off. */
 export function joinRoutes({ tokens, ports, removeNode, budget }: JoinRoutesOptions): readonly ApiRoute[] {

@@ -30,27 +30,31 @@ const NEWEST_EVENTS = 20;
 
 const nodeId = z.string().regex(NODE_ID, 'must be the id of a node');
 
-const eligibility = z.strictObject({ eligible: z.boolean('must be true or false') });
+const NOT_AN_OBJECT = 'must be an object';
+const eligibility = z.strictObject({ eligible: z.boolean('must be true or false') }, NOT_AN_OBJECT);
 
-const drain = z.strictObject({
-  deadlineMs: z
-    .int('must be a whole number of milliseconds, or null for no deadline')
-    .min(0, 'must not be negative')
-    .max(DEADLINE_MS_MAX, `must be at most ${DEADLINE_MS_MAX}, or null for no deadline`)
-    .nullable(),
-  force: z.boolean('must be true or false').default(false),
-  message: z
-    .string('must be a string')
-    .max(1_000, 'must have at most 1,000 characters')
-    .refine((text) => !text.includes('\0'), 'must not hold a NUL')
-    .nullable()
-    .default(null),
-  minEligible: z.int('must be a whole number').min(0, 'must not be negative').max(1_000_000).default(0),
-  alongside: z.array(nodeId).max(10_000).default([]),
-  dryRun: z.boolean('must be true or false').default(false),
-});
+const drain = z.strictObject(
+  {
+    deadlineMs: z
+      .int('must be a whole number of milliseconds, or null for no deadline')
+      .min(0, 'must not be negative')
+      .max(DEADLINE_MS_MAX, `must be at most ${DEADLINE_MS_MAX}, or null for no deadline`)
+      .nullable(),
+    force: z.boolean('must be true or false').default(false),
+    message: z
+      .string('must be a string')
+      .max(1_000, 'must have at most 1,000 characters')
+      .refine((text) => !text.includes('\0'), 'must not hold a NUL')
+      .nullable()
+      .default(null),
+    minEligible: z.int('must be a whole number').min(0, 'must not be negative').max(1_000_000).default(0),
+    alongside: z.array(nodeId).max(10_000).default([]),
+    dryRun: z.boolean('must be true or false').default(false),
+  },
+  NOT_AN_OBJECT,
+);
 
-const undrain = z.strictObject({ keepIneligible: z.boolean('must be true or false').default(false) });
+const undrain = z.strictObject({ keepIneligible: z.boolean('must be true or false').default(false) }, NOT_AN_OBJECT);
 
 /** One node: what it is, what happened to it, and what operators decide about it. */
 export function nodeRoutes({ getNode, events, drains, budget }: NodeRoutesOptions): readonly ApiRoute[] {
