@@ -1,4 +1,4 @@
-import type { Capacity, ControlMessage, Hello, VersionSpec } from '@lambda-fleet/proto';
+import type { AgentMessage, Capacity, ControlMessage, Hello, VersionSpec } from '@lambda-fleet/proto';
 import { pino } from 'pino';
 import { afterEach, expect, it } from 'vitest';
 import { NodeRegistry } from '../nodes/node-registry.js';
@@ -17,9 +17,9 @@ const SPEC = {
   network: 'none',
 } as VersionSpec;
 
-const capacityWith = (idle: number, busy = 0): Capacity => ({
+const capacityWith = (idle: number, busy = 0, starting?: number): Capacity => ({
   ...{ memoryBytesTotal: 1e9, memoryBytesFree: 1e9, slotsTotal: 8, slotsFree: 8, blanks: [], sandboxesLeaked: 0 },
-  versions: [{ versionId: 'v', idle, busy }],
+  versions: [{ versionId: 'v', idle, busy, starting }],
 });
 
 const closers: (() => void)[] = [];
@@ -32,10 +32,15 @@ class FleetOfTwo {
   readonly floors: ProvisionedFloors;
   /** Node → sandboxes that it was last told to keep ready. */
   readonly told = new Map<string, number>();
+  /** Nodes in the order in which they were told that nothing of theirs changes. */
+  readonly toldNothing: string[] = [];
 
-  constructor(provisionedConcurrency: number) {
+  constructor(provisionedConcurrency: number, databaseIsAway = () => false) {
     this.floors = new ProvisionedFloors({
-      load: async () => [{ spec: SPEC, isolation: 'runc', provisionedConcurrency, labels: [] }],
+      load: async () => {
+        if (databaseIsAway()) throw new Error('the database is away');
+        return [{ spec: SPEC, isolation: 'runc', provisionedConcurrency, labels: [] }];
+      },
       isolationOf: () => 'runc',
       view: new ConnectedNodesView(this.registry, new MemoryPlacementLedger()),
       registry: this.registry,
@@ -45,18 +50,34 @@ class FleetOfTwo {
       () => this.floors.close(),
       () => this.registry.close(),
     );
-    for (const nodeId of ['a', 'b']) this.registry.add(this.#session(nodeId));
+    for (const nodeId of ['a', 'b']) this.connect(nodeId);
+  }
+
+  /** In place of an earlier session, where there is one. */
+  connect(nodeId: string): void {
+    this.registry.add(this.#session(nodeId));
     this.floors.nodesChanged();
   }
 
-  reports(nodeId: string, idle: number, busy = 0, memoryBytesTotal = 1e9): void {
-    const value = { ...capacityWith(idle, busy), memoryBytesTotal };
-    this.registry.session(nodeId)?.receive({ message: { $case: 'capacity', value } });
+  reports(nodeId: string, idle: number, busy = 0, starting?: number): void {
+    this.#receive(nodeId, { $case: 'capacity', value: capacityWith(idle, busy, starting) });
+  }
+
+  reportsMemory(nodeId: string, idle: number, memoryBytesTotal: number): void {
+    this.#receive(nodeId, { $case: 'capacity', value: { ...capacityWith(idle), memoryBytesTotal } });
+  }
+
+  leaves(nodeId: string): void {
+    this.#receive(nodeId, { $case: 'leaving', value: { boundMs: 90_000 } });
   }
 
   cordon(nodeId: string): void {
     this.registry.setEligible(nodeId, false);
     this.floors.nodesChanged();
+  }
+
+  #receive(nodeId: string, message: AgentMessage['message']): void {
+    this.registry.session(nodeId)?.receive({ message });
   }
 
   #session(nodeId: string): NodeSession {
@@ -65,8 +86,12 @@ class FleetOfTwo {
       ...{ running: [], keptResults: [], capacity: capacityWith(0), labels: {} },
     } as unknown as Hello;
     const write = (messages: ControlMessage[]): boolean => {
-      for (const { message } of messages)
-        if (message?.$case === 'warm') this.told.set(nodeId, message.value.floors[0]?.sandboxes ?? 0);
+      for (const { message } of messages) {
+        if (message?.$case !== 'warm') continue;
+        const [floor] = message.value.floors;
+        if (floor === undefined) this.toldNothing.push(nodeId);
+        else this.told.set(nodeId, floor.sandboxes);
+      }
       return true;
     };
     return new NodeSession(
@@ -74,12 +99,18 @@ class FleetOfTwo {
       hello,
       { write, end: () => {} },
       {
-        onCapacity: () => this.floors.capacityReported(),
+        onCapacity: (session) => {
+          this.registry.capacityChanged(session);
+          this.floors.capacityReported();
+        },
+        onLeaving: (session) => {
+          this.registry.capacityChanged(session);
+          this.floors.nodesChanged();
+        },
         ...{
           onUnclaimedResult: () => {},
           onLogs: () => {},
           onDrainProgress: () => {},
-          onLeaving: () => {},
           onSelfTest: () => {},
         },
         onClosed: (session) => this.registry.remove(session),
@@ -96,7 +127,7 @@ it('a node that takes no new work keeps its floor until the others report theirs
   fleet.cordon('a');
   await expect.poll(() => fleet.told.get('b')).toBe(4);
   // Two are ready, and two are still being made.
-  fleet.reports('b', 2, 2);
+  fleet.reports('b', 2, 2, 2);
   await new Promise((resolve) => setTimeout(resolve, 120));
   expect(fleet.told.get('a')).toBe(2);
   fleet.reports('b', 4);
@@ -118,9 +149,21 @@ it('nobody waits for sandboxes for which the memory of a node is too small', asy
   fleet.cordon('a');
   await expect.poll(() => fleet.told.get('b')).toBe(8);
   // 500 MB for sandboxes of 100.
-  fleet.reports('b', 4, 0, 500 * 1024 * 1024);
+  fleet.reportsMemory('b', 4, 500 * 1024 * 1024);
   await new Promise((resolve) => setTimeout(resolve, 120));
   expect(fleet.told.get('a')).toBe(6);
-  fleet.reports('b', 5, 0, 500 * 1024 * 1024);
+  fleet.reportsMemory('b', 5, 500 * 1024 * 1024);
+  await expect.poll(() => fleet.told.get('a')).toBe(0);
+});
+
+it('a sandbox that runs what another replica sent is as ready as an idle one', async () => {
+  const fleet = new FleetOfTwo(4);
+  await expect.poll(() => fleet.told.get('a')).toBe(2);
+  fleet.cordon('a');
+  await expect.poll(() => fleet.told.get('b')).toBe(4);
+  fleet.reports('b', 1, 3, 1);
+  await new Promise((resolve) => setTimeout(resolve, 120));
+  expect(fleet.told.get('a')).toBe(2);
+  fleet.reports('b', 0, 4, 0);
   await expect.poll(() => fleet.told.get('a')).toBe(0);
 });

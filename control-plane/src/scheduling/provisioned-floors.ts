@@ -152,10 +152,10 @@ function isSame(a: WarmFloor | undefined, b: WarmFloor): boolean {
   return a !== undefined && a.sandboxes === b.sandboxes && a.isolation === b.isolation;
 }
 
-/** One that is still being made counts as busy, and runs nothing. */
+/** Whoever's calls they run. One that is still being made counts as busy, and runs nothing. */
 function readyOf(session: NodeSession, versionId: string): number {
   const has = session.capacity.versions.find((version) => version.versionId === versionId);
-  return has === undefined ? 0 : has.idle + Math.min(has.busy, session.inFlightOf(versionId));
+  return has === undefined ? 0 : has.idle + Math.max(0, has.busy - (has.starting ?? 0));
 }
 
 /** A node whose whole memory is too small for a floor never has all of it, and nobody is to wait for that. */

@@ -80,7 +80,7 @@ describe('a drain on its node', () => {
     node.host.runner.warm([{ spec, isolation, sandboxes: 1 }]);
     await expect
       .poll(() => node.host.runner.capacity().versions, { timeout: 15_000 })
-      .toEqual([{ versionId: spec.versionId, idle: 1, busy: 0 }]);
+      .toEqual([{ versionId: spec.versionId, idle: 1, busy: 0, starting: 0 }]);
     start('a');
     await expect.poll(() => link.last).toMatchObject({ inFlight: 0, sandboxes: 1, complete: false });
     node.host.runner.warm([{ spec, isolation, sandboxes: 0 }]);
@@ -99,7 +99,7 @@ describe('a drain on its node', () => {
       .toMatchObject([{ idle: 3, busy: 0 }]);
     const running = node.call(spec);
     const willing = node.call(spec, { event: { willing: true } });
-    await expect.poll(() => node.host.runner.capacity().versions).toMatchObject([{ idle: 1, busy: 2 }]);
+    await expect.poll(() => node.host.runner.capacity().versions).toMatchObject([{ idle: 1, busy: 2, starting: 0 }]);
     start('a', 600);
     expect(await running).toMatchObject({ outcome: Outcome.UNKNOWN });
     expect(await willing).toMatchObject({ outcome: Outcome.SUCCESS, text: '"done"' });

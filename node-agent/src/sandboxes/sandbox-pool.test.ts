@@ -140,6 +140,17 @@ test('a sandbox that cannot be killed keeps its memory until it is gone', async 
   expect(pool.capacity()).toMatchObject({ memoryBytesFree: 150 * MB, slotsFree: 2 });
 });
 
+test('a sandbox that is being made is reported as busy and as starting', async () => {
+  const sandbox = claim();
+  const versions = [{ versionId: 'v', idle: 0, busy: 1, starting: 1 }];
+  expect(pool.capacity().versions).toEqual(versions);
+  await pool.prepare(sandbox);
+  expect(pool.capacity().versions).toEqual(versions);
+  sandbox.stop('cancelled');
+  await sandbox.settled;
+  expect(pool.capacity().versions).toEqual([]);
+});
+
 test('a sandbox that fails to start gives back its memory and its directories', async () => {
   driver.startFailure = new Error('no such image');
   const sandbox = claim();

@@ -174,7 +174,7 @@ export class SandboxPool {
   capacity(): Capacity {
     const { total, free } = this.#accounts;
     let { memoryBytes, slots } = free;
-    const counts = new Map<string, { idle: number; busy: number }>();
+    const counts = new Map<string, { idle: number; busy: number; starting: number }>();
     let quarantined = 0;
     for (const sandbox of this.#all) {
       const { state } = sandbox;
@@ -186,9 +186,10 @@ export class SandboxPool {
       }
       if (sandbox.isBlank) continue;
       const { versionId } = sandbox.shape;
-      const count = counts.get(versionId) ?? { idle: 0, busy: 0 };
+      const count = counts.get(versionId) ?? { idle: 0, busy: 0, starting: 0 };
       if (state === 'idle') count.idle += 1;
       else count.busy += 1;
+      if (state !== 'idle' && state !== 'busy') count.starting += 1;
       counts.set(versionId, count);
     }
     return {

@@ -597,6 +597,8 @@ export interface VersionSandboxes {
   versionId: string;
   idle: number;
   busy: number;
+  /** starting: those among the busy ones that are being made and run nothing yet. An agent that does not say counts none. */
+  starting?: number | undefined;
 }
 
 /** Welcome answers Hello. In protocol 2 it is sent again, with the same session, when the peers have changed. */
@@ -722,7 +724,8 @@ export interface Forget {
 
 /**
  * Warm tells the agent how many sandboxes of these versions to keep ready, used or not. It replaces what was said
- * before about a version; 0 ends it. A session begins with none.
+ * before about a version; 0 ends it. A session begins with none, and its first Warm, even one without floors, says that
+ * what was said in earlier sessions is over.
  */
 export interface Warm {
   floors: WarmFloor[];
@@ -2927,7 +2930,7 @@ export const BlankSandboxes: MessageFns<BlankSandboxes> = {
 };
 
 function createBaseVersionSandboxes(): VersionSandboxes {
-  return { versionId: "", idle: 0, busy: 0 };
+  return { versionId: "", idle: 0, busy: 0, starting: undefined };
 }
 
 export const VersionSandboxes: MessageFns<VersionSandboxes> = {
@@ -2940,6 +2943,9 @@ export const VersionSandboxes: MessageFns<VersionSandboxes> = {
     }
     if (message.busy !== 0) {
       writer.uint32(24).uint32(message.busy);
+    }
+    if (message.starting !== undefined) {
+      writer.uint32(32).uint32(message.starting);
     }
     return writer;
   },
@@ -2981,6 +2987,14 @@ export const VersionSandboxes: MessageFns<VersionSandboxes> = {
             message.busy = reader.uint32();
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.starting = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3002,6 +3016,7 @@ export const VersionSandboxes: MessageFns<VersionSandboxes> = {
         : "",
       idle: isSet(object.idle) ? globalThis.Number(object.idle) : 0,
       busy: isSet(object.busy) ? globalThis.Number(object.busy) : 0,
+      starting: isSet(object.starting) ? globalThis.Number(object.starting) : undefined,
     };
   },
 
@@ -3016,6 +3031,9 @@ export const VersionSandboxes: MessageFns<VersionSandboxes> = {
     if (message.busy !== 0) {
       obj.busy = Math.round(message.busy);
     }
+    if (message.starting !== undefined) {
+      obj.starting = Math.round(message.starting);
+    }
     return obj;
   },
 
@@ -3027,6 +3045,7 @@ export const VersionSandboxes: MessageFns<VersionSandboxes> = {
     message.versionId = object.versionId ?? "";
     message.idle = object.idle ?? 0;
     message.busy = object.busy ?? 0;
+    message.starting = object.starting ?? undefined;
     return message;
   },
 };
