@@ -167,3 +167,26 @@ it('a sandbox that runs what another replica sent is as ready as an idle one', a
   fleet.reports('b', 0, 4, 0);
   await expect.poll(() => fleet.told.get('a')).toBe(0);
 });
+
+it('a node that takes no new work hears in its next session that it is to keep nothing', async () => {
+  const fleet = new FleetOfTwo(4);
+  await expect.poll(() => fleet.told.get('a')).toBe(2);
+  fleet.cordon('a');
+  await expect.poll(() => fleet.told.get('b')).toBe(4);
+  expect(fleet.toldNothing).toEqual([]);
+  fleet.connect('a');
+  await expect.poll(() => fleet.toldNothing).toEqual(['a']);
+  fleet.connect('b');
+  await expect.poll(() => fleet.toldNothing).toEqual(['a']);
+});
+
+it('no node hears anything of floors before they were loaded', async () => {
+  let away = true;
+  const fleet = new FleetOfTwo(4, () => away);
+  fleet.cordon('a');
+  await new Promise((resolve) => setTimeout(resolve, 120));
+  expect([...fleet.told.keys(), ...fleet.toldNothing]).toEqual([]);
+  away = false;
+  fleet.floors.functionsChanged();
+  await expect.poll(() => [fleet.told.get('b'), fleet.toldNothing]).toEqual([4, ['a']]);
+});

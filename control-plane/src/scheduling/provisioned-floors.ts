@@ -32,12 +32,14 @@ const LOOK_MS = 10_000;
  * Tells nodes how many sandboxes of which versions to keep ready, so that together they keep what each version asks for.
  *
  * Made before it is broken: a node that takes no new work keeps what it was told until the nodes that take its place report
- * theirs ready. What a node was told is remembered per session, because a session begins with no floors. While the database
- * is away the floors that are known stay.
+ * theirs ready. What a node was told is remembered per session, because a session begins with no floors; every one hears
+ * something, if only that there are none, because its agent may hold what an earlier session said. While the database is away
+ * the floors that are known stay, and before they were loaded once nobody hears anything.
  */
 export class ProvisionedFloors {
   readonly #told = new WeakMap<NodeSession, ReadonlyMap<string, WarmFloor>>();
   #versions: readonly ProvisionedVersion[] = [];
+  #loaded = false;
   #stale = true;
   /** Whether a node that takes no new work keeps floors until others have theirs. */
   #holding = false;
@@ -82,6 +84,7 @@ export class ProvisionedFloors {
       this.#stale = false;
       try {
         this.#versions = await load();
+        this.#loaded = true;
       } catch (err) {
         log.warn({ reason: errorText(err) }, 'floors_not_loaded');
       }
@@ -90,6 +93,7 @@ export class ProvisionedFloors {
     if (this.#closed) return;
     // Functions changed while they were loaded.
     if (this.#stale) this.#wake();
+    if (!this.#loaded) return;
     const wanted = this.#assign();
     this.#holding = false;
     for (const session of registry.sessions()) {
@@ -133,8 +137,8 @@ export class ProvisionedFloors {
   }
 
   #tell(session: NodeSession, wanted: ReadonlyMap<string, WarmFloor>): void {
+    const isFirst = !this.#told.has(session);
     const told = this.#told.get(session) ?? NO_FLOORS;
-    if (told.size === 0 && wanted.size === 0) return;
     const changes = [...wanted.values()].filter((floor) => !isSame(told.get(floor.spec?.versionId ?? ''), floor));
     for (const [versionId, floor] of told) {
       const now = wanted.get(versionId);
@@ -142,7 +146,7 @@ export class ProvisionedFloors {
       if (now === undefined || now.isolation !== floor.isolation) changes.unshift({ ...floor, sandboxes: 0 });
     }
     this.#told.set(session, wanted);
-    if (changes.length > 0) session.warm(changes);
+    if (isFirst || changes.length > 0) session.warm(changes);
   }
 }
 
