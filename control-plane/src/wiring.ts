@@ -269,6 +269,8 @@ export async function wireControlPlane(
         onSelfTest: (session, checks) => tracker.selfTested(session, checks),
         onLeaving: (session, boundMs) => {
           tracker.leaving(session, boundMs);
+          // The index has to know before the floors are counted: its place is taken by others from now on.
+          registry.capacityChanged(session);
           floors.nodesChanged();
         },
         onClosed: (session, reason) => {

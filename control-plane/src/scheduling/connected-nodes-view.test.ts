@@ -53,7 +53,7 @@ function connect(nodeId: string, capacity: Partial<Capacity> = {}, isolation = H
       onUnclaimedResult: () => {},
       onLogs: () => {},
       onDrainProgress: () => {},
-      onLeaving: () => {},
+      onLeaving: (of) => registry.capacityChanged(of),
       onSelfTest: () => {},
       onClosed: (of) => registry.remove(of),
     },
@@ -133,6 +133,15 @@ it('gives no work to a node that is cordoned or silent, and again when it is not
   expect(view.withRuntime('nodejs')).toBe(0);
   report(session, {});
   expect(candidates()).toEqual(['a']);
+});
+
+it('gives no work to a node from the moment on at which its agent says that it is being stopped', () => {
+  const { view, candidates } = system();
+  const session = connect('a');
+  expect(candidates()).toEqual(['a']);
+  session.receive({ message: { $case: 'leaving', value: { boundMs: 90_000 } } });
+  expect(candidates()).toEqual([]);
+  expect(view.withRuntime('nodejs')).toBe(0);
 });
 
 it('forgets what a session had in flight when it ends', () => {

@@ -190,3 +190,16 @@ it('no node hears anything of floors before they were loaded', async () => {
   fleet.floors.functionsChanged();
   await expect.poll(() => [fleet.told.get('b'), fleet.toldNothing]).toEqual([4, ['a']]);
 });
+
+it('a node whose agent is being stopped keeps its floor until the others report theirs ready', async () => {
+  const fleet = new FleetOfTwo(4);
+  await expect.poll(() => [fleet.told.get('a'), fleet.told.get('b')]).toEqual([2, 2]);
+  for (const nodeId of ['a', 'b']) fleet.reports(nodeId, 2);
+  fleet.leaves('a');
+  await expect.poll(() => fleet.told.get('b')).toBe(4);
+  fleet.reports('b', 2, 2, 2);
+  await new Promise((resolve) => setTimeout(resolve, 120));
+  expect(fleet.told.get('a')).toBe(2);
+  fleet.reports('b', 4);
+  await expect.poll(() => fleet.told.get('a')).toBe(0);
+});
