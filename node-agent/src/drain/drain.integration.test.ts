@@ -2,15 +2,20 @@ import type { DrainProgress } from '@lambda-fleet/proto';
 import { Outcome, RefusalReason } from '@lambda-fleet/proto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { HostUnderTest, log } from '../../test-support/host-under-test.js';
+import { FloorWishes } from '../link/floor-wishes.js';
 import { leave } from './leave.js';
 import { type DrainLink, NodeDrain } from './node-drain.js';
 
-/** A link that commits what it is told to have committed. */
+/** A link of one replica that commits what it is told to have committed. */
 class Reports implements DrainLink {
   readonly reports: DrainProgress[] = [];
   builds = 0;
   settled = true;
   leavingMs: number | undefined;
+  readonly floors = new FloorWishes((floors) => node.host.runner.warm(floors));
+  constructor() {
+    this.floors.begin(this);
+  }
   anyReady(): object {
     return this;
   }
@@ -105,6 +110,20 @@ describe('a drain on its node', () => {
     expect(await willing).toMatchObject({ outcome: Outcome.SUCCESS, text: '"done"' });
     await completed();
     expect(link.last).toMatchObject({ deadlineReached: true, killed: 1 });
+  });
+
+  it('keeps the sandboxes of floors again when it is cancelled after its deadline', async () => {
+    const spec = await node.deploy(SLOW);
+    const [isolation = ''] = node.host.driver.isolation;
+    link.floors.set(link, [{ spec, isolation, sandboxes: 2 }]);
+    const ready = () =>
+      expect.poll(() => node.host.runner.capacity().versions, { timeout: 20_000 }).toMatchObject([{ idle: 2 }]);
+    await ready();
+    start('a', 0);
+    await completed();
+    // Whoever said so has no reason to say it again.
+    drain.receive({ drainId: 'a', deadlineMs: undefined, cancelled: true });
+    await ready();
   });
 
   it('takes a new deadline of the same drain, and never takes up one that was cancelled', async () => {

@@ -16,6 +16,7 @@ export interface DrainLink {
   readonly builds: number;
   /** Whether every result and log line is committed. */
   readonly settled: boolean;
+  readonly floors: { tellAgain(): void };
   refuseBuilds(reason: string | undefined): void;
   abandonBuilds(): void;
   reportDrain(progress: DrainProgress): void;
@@ -37,7 +38,7 @@ const GRACE_MS = 2_000;
 /**
  * Empties this node when it is told to.
  *
- * - serving: no drain, or it was cancelled.
+ * - serving: no drain, or it was cancelled; then the floors that are asked for are kept again.
  * - draining: new work is refused, what runs goes on, what nobody uses is given up, but for the floors. At the deadline → ending.
  * - ending: what runs gets SIGTERM, and 2 s later SIGKILL; floors are given up too.
  * - In both, as soon as nothing runs, no sandbox is left and everything is committed → drained.
@@ -105,6 +106,8 @@ export class NodeDrain {
     this.#timer = undefined;
     runner.refuse(undefined);
     link.refuseBuilds(undefined);
+    // What was given up at the deadline is still asked for by those who asked for it before: they do not know.
+    link.floors.tellAgain();
     link.capacityChanged();
     log.info({ drain: this.#drainId }, 'drain_cancelled');
   }

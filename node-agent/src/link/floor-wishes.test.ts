@@ -69,6 +69,36 @@ describe('FloorWishes', () => {
     ]);
   });
 
+  it('ends what a replica does not ask for any more in its new session, as soon as it says that this is nothing', () => {
+    const { created, kept } = wishes();
+    const one = {};
+    created.begin(one);
+    created.set(one, [floor('v', 3)]);
+    created.lost(one);
+    created.begin(one);
+    expect(kept.get('v')).toBe(3);
+    created.set(one, []);
+    expect(kept.get('v')).toBe(0);
+  });
+
+  it('tells again what holds, which is not yet what a replica that begins anew will say', () => {
+    const told: string[] = [];
+    const created = new FloorWishes((floors) => {
+      for (const { spec, sandboxes } of floors) told.push(`${spec?.versionId} ${sandboxes}`);
+    });
+    created.tellAgain();
+    const one = {};
+    created.begin(one);
+    created.set(one, [floor('v', 2), floor('w', 1)]);
+    created.set(one, [floor('w', 0)]);
+    created.begin(one);
+    told.length = 0;
+    created.tellAgain();
+    expect(told).toEqual(['v 2']);
+    created.set(one, []);
+    expect(told).toEqual(['v 2', 'v 0']);
+  });
+
   it('tells a version again that was forgotten and is asked for anew', () => {
     const told: number[] = [];
     const created = new FloorWishes((floors) => told.push(...floors.map(({ sandboxes }) => sandboxes)));

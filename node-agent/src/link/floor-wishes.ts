@@ -20,14 +20,14 @@ export class FloorWishes {
   /** @param tell is told what changed; 0 sandboxes end a floor. */
   constructor(private readonly tell: (floors: readonly WarmFloor[]) => void) {}
 
-  /** A session of this replica begins: with none. */
+  /** A session of this replica begins: with none. What holds is not changed before it says something, if only that there are none. */
   begin(replica: object): void {
     this.#end(replica);
     this.#wishes.set(replica, { floors: new Map(), expiry: undefined });
     // Its floors follow within moments: ending those that it had would be for nothing.
   }
 
-  /** Replaces what the replica said before of these versions. */
+  /** Replaces what the replica said before of these versions; an empty list is an answer too. */
   set(replica: object, floors: readonly WarmFloor[]): void {
     const wish = this.#wishes.get(replica);
     if (wish === undefined) return;
@@ -43,6 +43,11 @@ export class FloorWishes {
       this.#end(replica);
       this.#tellChanges();
     }, AFTER_LOSS_MS).unref();
+  }
+
+  /** Whoever is told may have given up what it was told. */
+  tellAgain(): void {
+    if (this.#told.size > 0) this.tell([...this.#told.values()]);
   }
 
   forget(versionIds: readonly string[]): void {
