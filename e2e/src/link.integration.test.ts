@@ -38,6 +38,8 @@ import type { AgentInvocation, InvocationSink } from '../../node-agent/src/invoc
 import { AgentLinks, type LinkRunner } from '../../node-agent/src/link/agent-links.js';
 import { fetchArtifactOver } from '../../node-agent/src/link/fetch-artifact.js';
 import type { LinkBuilder } from '../../node-agent/src/link/link-builds.js';
+import { ScriptedAgent } from '../test-support/scripted-agent.js';
+import { TcpProxy } from '../test-support/tcp-proxy.js';
 
 const log = pino({ level: 'silent' });
 const closers: (() => void | Promise<void>)[] = [];
@@ -420,6 +422,46 @@ describe('the link', () => {
     link.greetAgain();
     await expect.poll(() => controlPlane.registry.session('node-1')?.hello.isolation).toEqual(['runc']);
     expect(bodyOf(await invoke(await controlPlane.session(), Buffer.from('{}'))).toString()).toBe('{}');
+  });
+
+  describe('while a replica accepts a connection and does not answer yet', () => {
+    /** An agent that is linked to one replica, and connects to another, behind a network that stands still. */
+    async function connecting() {
+      const [near, far] = [await new ControlPlane().start(), await new ControlPlane().start()];
+      const network = await TcpProxy.to(far.server?.port ?? 0);
+      closers.push(() => network.close());
+      network.freeze();
+      const tls = {
+        ca: Buffer.from(authority.certificatePem),
+        cert: Buffer.from(nodeCert.certificatePem),
+        key: Buffer.from(nodeCert.keyPem),
+      };
+      const addresses = [`127.0.0.1:${near.server?.port}`, `127.0.0.1:${network.port}`];
+      const scripted = new ScriptedAgent({ id: 'node-1', addresses, tls });
+      closers.push(() => scripted.close());
+      await expect.poll(() => network.used).toBe(true);
+      return { near, far, network, scripted };
+    }
+
+    it('greets it with what runs when it answers, not with what ran before', async () => {
+      const { near, far, network, scripted } = await connecting();
+      const answer = invoke(await near.session(), Buffer.from('{"hold":true}'));
+      await expect.poll(() => scripted.runner.held.size).toBe(1);
+      const running = scripted.runner.running();
+      network.thaw();
+      const session = await far.session();
+      expect(running.map((ref) => session.hadAtConnect(ref))).toEqual([true]);
+      scripted.runner.finishAll();
+      expect(bodyOf(await answer).toString()).toBe('{"hold":true}');
+    });
+
+    it('stops at once, and greets nobody any more', async () => {
+      const { far, network, scripted } = await connecting();
+      await scripted.close();
+      network.thaw();
+      await expect.poll(() => network.used).toBe(false);
+      expect(far.welcomed).toEqual([]);
+    });
   });
 
   it('lets an agent fetch only the artifacts of versions it was told to run', async () => {

@@ -23,6 +23,11 @@ export class TcpProxy {
     return typeof address === 'object' && address !== null ? address.port : 0;
   }
 
+  /** Whether there is any connection. */
+  get used(): boolean {
+    return this.#sockets.size > 0;
+  }
+
   /** Nothing gets through any more; what is under way is held. */
   freeze(): void {
     this.#frozen = true;

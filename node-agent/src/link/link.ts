@@ -41,7 +41,7 @@ const LINKED_RETRY_MS = 30_000;
 /**
  * Keeps the agent connected to one replica of the control plane.
  *
- * States: disconnected → connecting (a {@link Session} greets) → ready → disconnected → …,
+ * States: disconnected → connecting (a {@link Session} connects and greets) → ready → disconnected → …,
  * until `close`. Work that came over it goes on while it is disconnected, and what becomes of it goes over whichever link is
  * ready. What is the agent's and not the link's is in {@link AgentLinks}.
  */
@@ -199,8 +199,7 @@ export class Link implements InvocationSink {
     const session = new Session({
       replica,
       credentials: home.options.credentials(),
-      linked: home.linkedReplicas(),
-      hello: home.hello(),
+      greeting: () => ({ hello: home.hello(), linked: home.linkedReplicas() }),
       welcomeDeadlineMs: this.#welcomeDeadlineMs,
       events: {
         onWelcome: (welcomed, welcome) => this.#welcomed(welcomed, welcome),

@@ -1,5 +1,6 @@
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
+import type { ChannelOptions } from '@grpc/grpc-js';
 import { withDeadline } from '@lambda-fleet/common/deadline';
 import { errorText } from '@lambda-fleet/common/errors';
 import type { Logger } from '@lambda-fleet/common/logger';
@@ -10,6 +11,12 @@ export interface Replica {
   readonly address: string;
   /** Whom its certificate has to name, where that is not the address's own host. */
   readonly serverName: string | undefined;
+}
+
+/** One of several addresses of a name: its certificate is that of the name. */
+export function namedAs({ serverName }: Replica): ChannelOptions {
+  if (serverName === undefined) return {};
+  return { 'grpc.ssl_target_name_override': serverName, 'grpc.default_authority': serverName };
 }
 
 /** All addresses of a host, of both families. */

@@ -2,6 +2,7 @@ import {
   type ChannelCredentials,
   type ChannelOptions,
   type ClientDuplexStream,
+  connectivityState,
   Metadata,
   type ServiceError,
   status,
@@ -19,16 +20,22 @@ import {
   type PayloadChunk,
   type Welcome,
 } from '@lambda-fleet/proto';
-import type { Replica } from './replica-list.js';
+import { namedAs, type Replica } from './replica-list.js';
 
 export interface SessionOptions {
   readonly replica: Replica;
   readonly credentials: ChannelCredentials;
-  /** The replicas that this agent is linked to already. */
-  readonly linked: readonly string[];
-  readonly hello: Hello;
+  /** Asked once there is a connection. */
+  readonly greeting: () => Greeting;
+  /** For all of it: to connect, to greet and to be welcomed. */
   readonly welcomeDeadlineMs: number;
   readonly events: SessionEvents;
+}
+
+export interface Greeting {
+  readonly hello: Hello;
+  /** The replicas that this agent is linked to already. */
+  readonly linked: readonly string[];
 }
 
 export interface SessionEvents {
@@ -38,6 +45,8 @@ export interface SessionEvents {
   /** Called exactly once, also when the connection never came about. */
   onClosed(session: Session, reason: string, end: SessionEnd): void;
 }
+
+type AgentStream = ClientDuplexStream<AgentFrame, ControlFrame>;
 
 /**
  * `broke`: it was ready. Before: `unanswered`, nothing came in time; `linked`, the address leads to a replica that the agent is
@@ -60,21 +69,21 @@ const CHANNEL_OPTIONS: ChannelOptions = {
  * One connection to one control-plane replica: the Connect stream, and the
  * Transfer stream over a connection of its own.
  *
- * States: greeting (Hello sent) → ready (Welcome received, Transfer open) → closed.
+ * States: connecting → greeting (Hello sent) → ready (Welcome received, Transfer open) → closed.
  * Either stream's end is the session's end. A session is never reused.
  */
 export class Session {
-  #state: 'greeting' | 'ready' | 'closed' = 'greeting';
+  #state: 'connecting' | 'greeting' | 'ready' | 'closed' = 'connecting';
   readonly #client: FleetServiceClient;
   readonly #bulkClient: FleetServiceClient;
-  readonly #connect: ClientDuplexStream<AgentFrame, ControlFrame>;
-  #transfer: ClientDuplexStream<AgentFrame, ControlFrame> | undefined;
+  #connect: AgentStream | undefined;
+  #transfer: AgentStream | undefined;
   readonly #writer: BatchedWriter<AgentMessage>;
   readonly #bodies = new ChunkSender(toResponseFrame);
   readonly #welcomeTimer: NodeJS.Timeout;
 
   constructor(private readonly options: SessionOptions) {
-    const { replica, credentials, linked, hello } = options;
+    const { replica, credentials } = options;
     const channel = { ...CHANNEL_OPTIONS, ...namedAs(replica) };
     this.#client = new FleetServiceClient(replica.address, credentials, channel);
     // Without a subchannel pool of its own this client would share the first one's connection.
@@ -82,23 +91,17 @@ export class Session {
       ...channel,
       'grpc.use_local_subchannel_pool': 1,
     });
-    const metadata = new Metadata();
-    for (const id of linked) metadata.add('lambda-linked', id);
-    this.#connect = this.#client.connect(metadata);
     this.#writer = new BatchedWriter<AgentMessage>({
-      write: (messages) => this.#connect.write({ messages }),
+      write: (messages) => this.#connect?.write({ messages }) === true,
       onOverflow: () => this.close('the control plane does not read its stream'),
       queuedBytesMax: QUEUED_BYTES_MAX,
       batchBytesMax: FRAME_BYTES_MAX,
     });
-    this.#connect.on('data', (frame: ControlFrame) => this.#receive(frame));
-    this.#connect.on('drain', () => this.#writer.drained());
-    this.#closeWith(this.#connect);
     this.#welcomeTimer = setTimeout(
       () => this.close('no Welcome', status.DEADLINE_EXCEEDED),
       options.welcomeDeadlineMs,
     );
-    this.send({ message: { $case: 'hello', value: hello } }, 1_024);
+    this.#greetOnceConnected();
   }
 
   get ready(): boolean {
@@ -125,11 +128,44 @@ export class Session {
     clearTimeout(this.#welcomeTimer);
     this.#writer.close();
     this.#bodies.detach();
-    this.#connect.cancel();
+    this.#connect?.cancel();
     this.#transfer?.cancel();
     this.#client.close();
     this.#bulkClient.close();
     this.options.events.onClosed(this, reason, end);
+  }
+
+  /**
+   * Hello says what runs now, and the control plane concludes what never arrived: it must not wait for a connection. One that
+   * cannot be made is greeted as well, because only the stream says why it cannot.
+   */
+  #greetOnceConnected(): void {
+    if (this.#state !== 'connecting') return;
+    const state = this.#client.getChannel().getConnectivityState(true);
+    if (state === connectivityState.READY || state === connectivityState.TRANSIENT_FAILURE) this.#greet(state);
+    else this.#onceNot(state, () => this.#greetOnceConnected());
+  }
+
+  #greet(over: connectivityState): void {
+    this.#state = 'greeting';
+    const { hello, linked } = this.options.greeting();
+    const metadata = new Metadata();
+    for (const id of linked) metadata.add('lambda-linked', id);
+    const stream = this.#client.connect(metadata);
+    this.#connect = stream;
+    stream.on('data', (frame: ControlFrame) => this.#receive(frame));
+    stream.on('drain', () => this.#writer.drained());
+    this.#closeWith(stream);
+    this.send({ message: { $case: 'hello', value: hello } }, 1_024);
+    // A stream that was not on its way yet would wait for the next connection, with a Hello that is old by then.
+    this.#onceNot(over, () => {
+      if (this.#state === 'greeting') this.close('the connection was lost before the Welcome');
+    });
+  }
+
+  /** Calls back when the connection is in another state, not from within the library's own work on it. */
+  #onceNot(state: connectivityState, then: () => void): void {
+    this.#client.getChannel().watchConnectivityState(state, Number.POSITIVE_INFINITY, () => setImmediate(then));
   }
 
   #receive(frame: ControlFrame): void {
@@ -167,7 +203,7 @@ export class Session {
   }
 
   /** The end of a stream is the end of the session. */
-  #closeWith(stream: ClientDuplexStream<AgentFrame, ControlFrame>): void {
+  #closeWith(stream: AgentStream): void {
     stream.on('error', (err: Partial<ServiceError>) => this.close(err.message ?? 'an error', err.code));
     stream.on('end', () => this.close('the control plane ended the stream'));
   }
@@ -176,12 +212,6 @@ export class Session {
 function endBeforeReady(code: status | undefined): SessionEnd {
   if (code === status.ALREADY_EXISTS) return 'linked';
   return code === status.DEADLINE_EXCEEDED ? 'unanswered' : 'unwelcome';
-}
-
-/** One of several addresses of a name: its certificate is that of the name. */
-function namedAs({ serverName }: Replica): ChannelOptions {
-  if (serverName === undefined) return {};
-  return { 'grpc.ssl_target_name_override': serverName, 'grpc.default_authority': serverName };
 }
 
 function toResponseFrame({ invocationId, epoch }: InvocationRef, data: Buffer): AgentFrame {
