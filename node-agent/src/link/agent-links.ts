@@ -19,7 +19,7 @@ import { LeaseWatch } from './lease-watch.js';
 import { Link } from './link.js';
 import type { LinkBuilder } from './link-builds.js';
 import type { LogBudget } from './log-shipper.js';
-import { REPLICAS_MAX, ReplicaList, type Resolve } from './replica-list.js';
+import { REPLICAS_MAX, type Replica, ReplicaList, type Resolve } from './replica-list.js';
 import { SpecCache } from './spec-cache.js';
 
 /** What the links need of the invocation runner. */
@@ -136,6 +136,11 @@ export class AgentLinks {
     return undefined;
   }
 
+  /** Every replica that is known now, linked or not. */
+  replicas(): readonly Replica[] {
+    return this.#replicas.current();
+  }
+
   /** Over which to send what came over this link. */
   carrierFor(link: Link): Link | undefined {
     return link.readySession === undefined ? this.anyReady() : link;
@@ -249,6 +254,7 @@ export class AgentLinks {
   /** Makes a link to each replica that is named, and gives up those that nobody names and that do not answer. */
   #dial(): void {
     if (this.#closed) return;
+    this.#disbelieveTheGone();
     const named = this.#replicas.current();
     for (const replica of named) {
       if (this.#links.has(replica.address) || this.#links.size >= LINKS_MAX) continue;
@@ -263,9 +269,14 @@ export class AgentLinks {
       if (wanted.has(address) || link.unreadyMs < DROP_AFTER_MS) continue;
       this.options.log.info({ address }, 'link_given_up');
       this.#links.delete(address);
-      this.#replicas.forget(link);
       heir.adoptLogs(link.releaseLogs());
       link.close('nobody names this replica any more');
     }
+  }
+
+  /** A replica names itself and those that died with it: what one said that has not answered for so long counts no more. */
+  #disbelieveTheGone(): void {
+    if (this.anyReady() === undefined) return;
+    for (const link of this.#links.values()) if (link.unreadyMs >= DROP_AFTER_MS) this.#replicas.forget(link);
   }
 }
