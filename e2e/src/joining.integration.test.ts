@@ -247,6 +247,8 @@ const options = (nodeId: string, token?: string) => ({
   },
 });
 
+const dialledAs = (address: string) => ({ address, serverName: undefined });
+
 async function joined(nodeId: string, log: Logger = silent): Promise<OpenedIdentity> {
   return await openIdentity({ ...options(nodeId, await joinToken()), log });
 }
@@ -346,9 +348,9 @@ describe("an agent's identity", () => {
     const lifetime = expiresAt - issuedAt;
     const at = { wall: issuedAt, passed: 0 };
     const clocks: Clocks = { wall: () => at.wall, passed: () => at.passed };
-    const addresses = () => ['localhost:1', `127.0.0.1:${first.grpcPort}`];
+    const replicas = () => ['localhost:1', `127.0.0.1:${first.grpcPort}`].map(dialledAs);
     if (files === undefined) throw new Error('no files');
-    const renewal = new Renewal({ identity, files, addresses, clocks, log: silent });
+    const renewal = new Renewal({ identity, files, replicas, clocks, log: silent });
     const serial = () => identity.files.cert.toString();
     const start = serial();
     at.wall = issuedAt + lifetime * 0.66;
@@ -376,7 +378,7 @@ describe("an agent's identity", () => {
     const clocks: Clocks = { wall: () => issuedAt, passed: () => at.passed };
     let address = 'localhost:1';
     if (files === undefined) throw new Error('no files');
-    const renewal = new Renewal({ identity, files, clocks, addresses: () => [address], log: silent });
+    const renewal = new Renewal({ identity, files, clocks, replicas: () => [dialledAs(address)], log: silent });
     at.passed *= 2;
     const before = identity.files.cert.toString();
     await renewal.check();

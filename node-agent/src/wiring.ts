@@ -134,18 +134,13 @@ export async function wireAgent(
     'agent_started',
   );
   links.start();
-  keepRenewed(opened, config.controlPlane, log, lifecycle);
+  keepRenewed(opened, links, log, lifecycle);
 }
 
 /** Certificates that were given as files are looked after by whoever gave them. */
-function keepRenewed(
-  { identity, files }: OpenedIdentity,
-  addresses: readonly string[],
-  log: Logger,
-  lifecycle: Lifecycle,
-): void {
+function keepRenewed({ identity, files }: OpenedIdentity, links: AgentLinks, log: Logger, lifecycle: Lifecycle): void {
   if (files === undefined) return;
-  const renewal = new Renewal({ identity, files, addresses: () => addresses, log });
+  const renewal = new Renewal({ identity, files, replicas: () => links.replicas(), log });
   lifecycle.onClose('renewal', () => renewal.close());
   renewal.start();
 }

@@ -4,14 +4,15 @@ import { createCertificateRequest } from '@lambda-fleet/common/certificates/cert
 import { errorText } from '@lambda-fleet/common/errors';
 import type { Logger } from '@lambda-fleet/common/logger';
 import { type Certificate, FleetServiceClient } from '@lambda-fleet/proto';
+import { namedAs, type Replica } from '../link/replica-list.js';
 import type { Identity } from './identity.js';
 import type { IdentityFiles } from './identity-files.js';
 
 export interface RenewalOptions {
   readonly identity: Identity;
   readonly files: Pick<IdentityFiles, 'saveRenewed'>;
-  /** `host:port` of every control plane that is known now. */
-  readonly addresses: () => readonly string[];
+  /** Every replica of the control plane that is known now. */
+  readonly replicas: () => readonly Replica[];
   readonly log: Logger;
   readonly clocks?: Clocks;
 }
@@ -113,19 +114,20 @@ export class Renewal {
   /** One that signs is enough. */
   async #askAll(request: Buffer): Promise<Certificate> {
     const refusals: string[] = [];
-    for (const address of this.options.addresses()) {
+    for (const replica of this.options.replicas()) {
       try {
-        return await this.#ask(address, request);
+        return await this.#ask(replica, request);
       } catch (err) {
-        refusals.push(`${address}: ${errorText(err)}`);
+        refusals.push(`${replica.address}: ${errorText(err)}`);
       }
     }
     throw new Error(refusals.join('; ') || 'no control plane is known');
   }
 
   /** On a connection of its own: that of a session shows the certificate that the session began with, which may have expired. */
-  async #ask(address: string, certificateRequest: Buffer): Promise<Certificate> {
-    const client = new FleetServiceClient(address, this.options.identity.credentials, {
+  async #ask(replica: Replica, certificateRequest: Buffer): Promise<Certificate> {
+    const client = new FleetServiceClient(replica.address, this.options.identity.credentials, {
+      ...namedAs(replica),
       'grpc.use_local_subchannel_pool': 1,
       'grpc.enable_retries': 0,
     });
