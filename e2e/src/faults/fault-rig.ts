@@ -2,7 +2,7 @@ import { chmod, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
-import { type AgentPlan, Cluster, type ClusterPlan } from '../cluster/cluster.js';
+import { type AgentPlan, Cluster, type ClusterAgent, type ClusterPlan } from '../cluster/cluster.js';
 import { readRuns, recordedHandler } from '../fleet/run-ledger.js';
 import { type EndedInvocation, judge, type SyncCall, type Verdict } from './verdict.js';
 
@@ -61,6 +61,19 @@ export class FaultRig {
   /** How many calls have been answered so far, of both kinds. */
   get answered(): number {
     return this.#accepted.length + this.#calls.length;
+  }
+
+  /** The agent that has most to lose: calls gather on few nodes, and a fault of another one would show nothing. */
+  async busiest(): Promise<ClusterAgent> {
+    const { agents } = this.cluster;
+    for (const giveUpAt = Date.now() + 30_000; Date.now() < giveUpAt; await sleep(20)) {
+      const answer = await this.cluster.api('GET', '/api/nodes');
+      const { nodes } = answer.json<{ nodes: readonly { id: string; sandboxes: { busy: number } }[] }>();
+      const busy = (id: string): number => nodes.find((node) => node.id === id)?.sandboxes.busy ?? 0;
+      const [first] = agents.toSorted((a, b) => busy(b.id) - busy(a.id));
+      if (first !== undefined && busy(first.id) > 0) return first;
+    }
+    throw new Error('no node was busy');
   }
 
   /** Waits until so many more calls were answered well: the system serves. */
