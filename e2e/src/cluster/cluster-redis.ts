@@ -29,9 +29,9 @@ export class ClusterRedis {
     await Promise.race([failed, this.#listening()]);
   }
 
-  /** Forgets everything. */
-  async flush(): Promise<void> {
-    await run('redis-cli', ['-s', this.socket, 'FLUSHALL']);
+  /** One command. Resolves with the answer as `redis-cli` prints it. */
+  async ask(...command: string[]): Promise<string> {
+    return (await run('redis-cli', ['-s', this.socket, '--raw', ...command])).stdout.trim();
   }
 
   pause(): void {
