@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomInt } from 'node:crypto';
 import { promisify } from 'node:util';
 
 const run = promisify(execFile);
@@ -7,9 +7,12 @@ const run = promisify(execFile);
 /** What is lost between a namespace and the rest of the machine; `reset` answers every packet by ending its connection. */
 export type Cut = 'all' | 'to-agent' | 'from-agent' | 'reset' | { readonly lossPercent: number };
 
-/** Of RFC 2544: for tests of networks, and nobody's address. */
-const PREFIX = '198.18';
-let made = 0;
+/** TEST-NET-3, nobody's address; networks of functions are made of others. */
+const PREFIX = '203.0.113';
+/** With two addresses each. */
+const SUBNETS = 63;
+/** Another process may have made some, too. */
+let next = randomInt(SUBNETS);
 
 /**
  * A network namespace of its own, with one cable to this machine, which can be cut. Needs root, `ip` and `nft`, which the set-up
@@ -25,10 +28,8 @@ export class NetworkNamespace {
   ) {}
 
   static async make(): Promise<NetworkNamespace> {
-    made += 1;
-    const subnet = `${PREFIX}.${process.pid % 250}`;
-    const first = 4 * (made % 60);
-    const namespace = new NetworkNamespace(`${subnet}.${first + 1}`, `${subnet}.${first + 2}`);
+    next = (next + 1) % SUBNETS;
+    const namespace = new NetworkNamespace(`${PREFIX}.${4 * next + 1}`, `${PREFIX}.${4 * next + 2}`);
     await namespace.#make();
     return namespace;
   }
