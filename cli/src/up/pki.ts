@@ -20,6 +20,9 @@ export interface TlsFiles {
 /** Issued again when less than this is left, so that a fleet started now can run for a while. */
 const RENEW_BEFORE_MS = 30 * 24 * 3_600_000;
 
+/** A removal counts until the end of the second that follows it, and certificates hold whole seconds. */
+const AFTER_REMOVAL_MS = 2_000;
+
 /**
  * The certificates of one data directory: an authority, and one certificate
  * for each process. What is there and sound is used again.
@@ -61,7 +64,8 @@ export class Pki {
     const authority = await this.#loadAuthority();
     const present = anew ? undefined : await this.#read(name);
     if (present === undefined || !isSound(present, authority.certificatePem) || !fits(present, request)) {
-      await this.#write(name, await issueCertificate(authority, request));
+      const issuedAt = Date.now() + (anew ? AFTER_REMOVAL_MS : 0);
+      await this.#write(name, await issueCertificate(authority, request, issuedAt));
     }
     return {
       ca: join(this.folder, 'ca.crt'),

@@ -52,10 +52,14 @@ export async function issueAuthority(): Promise<Authority> {
   return { keyPem: await privateKeyPem(keys.privateKey), certificatePem: certificate.toString('pem') };
 }
 
-/** A certificate with a key that is made for it. */
-export async function issueCertificate(authority: Authority, request: CertificateRequest): Promise<KeyAndCertificate> {
+/** A certificate with a key that is made for it. `issuedAt` is what it says of itself. */
+export async function issueCertificate(
+  authority: Authority,
+  request: CertificateRequest,
+  issuedAt = Date.now(),
+): Promise<KeyAndCertificate> {
   const keys = await webcrypto.subtle.generateKey(KEY_ALGORITHM, true, ['sign', 'verify']);
-  const signed = { ...request, publicKey: keys.publicKey, ...validity(CERTIFICATE_DAYS) };
+  const signed = { ...request, publicKey: keys.publicKey, ...validity(CERTIFICATE_DAYS, issuedAt) };
   return {
     keyPem: await privateKeyPem(keys.privateKey),
     certificatePem: await signCertificate(authority, signed),
@@ -126,8 +130,8 @@ function serialNumber(): string {
   return `01${randomBytes(15).toString('hex')}`;
 }
 
-function validity(days: number): { notBefore: Date; notAfter: Date } {
-  return { notBefore: new Date(Date.now() - BACKDATED_MS), notAfter: new Date(Date.now() + days * DAY_MS) };
+function validity(days: number, issuedAt = Date.now()): { notBefore: Date; notAfter: Date } {
+  return { notBefore: new Date(issuedAt - BACKDATED_MS), notAfter: new Date(issuedAt + days * DAY_MS) };
 }
 
 /** PKCS #8. */

@@ -56,11 +56,14 @@ export async function followLogs(res: ServerResponse, options: FollowOptions): P
   };
   res.once('close', close);
   signal.addEventListener('abort', close, { once: true });
-  /** What was committed here since the last look: a client that takes long for a page of lines is far behind by then. */
+  /** What was committed here while a page was sent: a client that takes long for one is far behind by then. */
   const unread = { lines: 0, bytes: 0 };
+  /** Whether anything was committed here since the last look. */
+  let news = false;
   const stopHearing = feed.follow(functionId, (lines) => {
     for (const line of lines) {
       if (!matches(line, filter)) continue;
+      news = true;
       unread.lines += 1;
       unread.bytes += line.text.length;
     }
@@ -82,15 +85,17 @@ export async function followLogs(res: ServerResponse, options: FollowOptions): P
       }
     };
     while (!closed.signal.aborted) {
-      Object.assign(unread, { lines: 0, bytes: 0 });
+      news = false;
       // Those that are not wanted too: else each look would go through all of them again.
       const page = await table.after(projectId, functionId, lastId, BACKLOG_PAGE);
+      // How long the database took for it is not the client's fault.
+      Object.assign(unread, { lines: 0, bytes: 0 });
       await send(page);
       if (unread.lines > UNREAD_MAX || unread.bytes > UNREAD_BYTES_MAX) {
         res.end(`event: dropped\ndata: {"reason":"slow_client","resumeAfter":${lastId}}\n\n`);
         return;
       }
-      if (page.length === BACKLOG_PAGE || unread.lines > 0 || closed.signal.aborted) continue;
+      if (page.length === BACKLOG_PAGE || news || closed.signal.aborted) continue;
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, POLL_MS);
         wake = () => {
